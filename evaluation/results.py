@@ -1,0 +1,148 @@
+"""``Estimate`` and ``AuditResult``: what every metric returns and every reader of an audit reads."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """One number with its uncertainty.
+
+    Attributes:
+        name: slash-separated metric name that MLflow accepts, e.g. ``leakage/gender/embedding/max``.
+        value: the point estimate.
+        low, high: 95% interval; ``None`` where no interval is defined.
+        null: what the metric is expected to be when nothing is there to find (chance).
+        null_low, null_high: central 95% of the null distribution.
+        p_value: one-sided permutation p-value against the null.
+        n: observations the value rests on; ``n_clusters``: independent ones (stems, images).
+        group: the protected group the row is about, ``""`` for all.
+        split: the data the value was measured on, e.g. ``test``.
+        system: what was measured, e.g. ``eraser off``, ``eraser on``, ``pixels``.
+        unit: ``fraction``, ``degrees``, ``pairs/s`` …
+        higher_is_better: direction for a reader; leakage has ``False``.
+    """
+
+    name: str
+    value: float
+    n: int
+    split: str
+    system: str
+    higher_is_better: bool
+    low: float | None = None
+    high: float | None = None
+    null: float | None = None
+    null_low: float | None = None
+    null_high: float | None = None
+    p_value: float | None = None
+    n_clusters: int | None = None
+    group: str = ""
+    unit: str = "fraction"
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that JSON and MLflow cannot carry."""
+        for item in fields(self):
+            number = getattr(self, item.name)
+            if isinstance(number, float) and not math.isfinite(number):
+                raise ValueError(f"Estimate {self.name!r}: {item.name} is {number}, expected a finite number")
+
+    @property
+    def key(self) -> str:
+        """MLflow metric key ``split/system/name`` with spaces made underscores."""
+        group = f"/{self.group}" if self.group else ""
+        return f"{self.split}/{self.system}/{self.name}{group}".replace(" ", "_")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Example:
+    """One test picture and what the model says of it, for people to look at."""
+
+    id: str
+    png_base64: str
+    captions: tuple[str, ...]
+    top_off: tuple[str, ...]
+    top_on: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditResult:
+    """Rows plus where they come from; the only input of report, table, MLflow and gate.
+
+    Attributes:
+        rows: all estimates.
+        attribute: name, version, groups and source of the labels.
+        data: name, digest, sizes per split, licences (list of mappings) and limits of the corpus.
+        model: architecture, digest, eraser method, rank and calibration size.
+        training: configuration, per-epoch curve and timings; empty for a model trained elsewhere.
+        provenance: command, seeds, attackers, library versions, date.
+        examples: pictures with their top captions.
+    """
+
+    rows: tuple[Estimate, ...]
+    attribute: Mapping[str, Any]
+    data: Mapping[str, Any]
+    model: Mapping[str, Any]
+    training: Mapping[str, Any]
+    provenance: Mapping[str, Any]
+    examples: tuple[Example, ...] = ()
+    schema_version: int = field(default=SCHEMA_VERSION)
+
+    def find(self, name: str, *, system: str, split: str = "test", group: str = "") -> Estimate:
+        """The one row with this name, system, split and group.
+
+        Raises:
+            KeyError: no such row.
+        """
+        for row in self.rows:
+            if (row.name, row.system, row.split, row.group) == (name, system, split, group):
+                return row
+        raise KeyError(f"no row {name!r} for system {system!r}, split {split!r}, group {group!r}")
+
+    def select(self, prefix: str, *, split: str | None = None, system: str | None = None) -> list[Estimate]:
+        """Rows whose name starts with ``prefix``, in order."""
+        return [
+            row
+            for row in self.rows
+            if row.name.startswith(prefix)
+            and (split is None or row.split == split)
+            and (system is None or row.system == system)
+        ]
+
+    def to_json(self) -> str:
+        """Serialise; the inverse of ``from_json``."""
+        return json.dumps(asdict(self), indent=1, ensure_ascii=False, allow_nan=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> AuditResult:
+        """Parse what ``to_json`` wrote.
+
+        Raises:
+            ValueError: another schema version, or not an audit at all.
+        """
+        raw = json.loads(text)
+        version = raw.get("schema_version") if isinstance(raw, dict) else None
+        if version != SCHEMA_VERSION:
+            raise ValueError(f"audit schema version is {version!r}, this release reads {SCHEMA_VERSION}")
+        raw["rows"] = tuple(Estimate(**row) for row in raw["rows"])
+        raw["examples"] = tuple(_example(item) for item in raw["examples"])
+        return cls(**raw)
+
+    def save(self, path: Path) -> None:
+        """Write JSON atomically."""
+        partial = path.with_name(path.name + ".partial")
+        partial.write_text(self.to_json(), encoding="utf-8")
+        os.replace(partial, path)
+
+
+def _example(raw: Mapping[str, Any]) -> Example:
+    lists: Iterable[str] = ("captions", "top_off", "top_on")
+    return Example(**{key: tuple(value) if key in lists else value for key, value in raw.items()})
