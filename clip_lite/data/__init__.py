@@ -1,0 +1,1 @@
+"""Image–text pairs: sources, caption clean-up, augmentation."""

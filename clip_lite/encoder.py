@@ -1,0 +1,48 @@
+"""The contract of everything that can be trained, edited and audited."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import torch.nn.functional as F
+from torch import Tensor
+
+
+class ImageFeatures(NamedTuple):
+    """``features`` ``(n, f)``: pooled output of the image tower; ``embedding`` ``(n, d)``: projected, unit norm."""
+
+    features: Tensor
+    embedding: Tensor
+
+
+@runtime_checkable
+class ImageTextEncoder(Protocol):
+    """An image tower and a text tower with a shared embedding space."""
+
+    embedding_dim: int
+
+    def image_transform(self, images: Tensor) -> Tensor:
+        """uint8 ``(n, 3, H, W)`` → what ``encode_image`` takes."""
+
+    def encode_image(self, pixels: Tensor) -> ImageFeatures:
+        """Transformed pictures → features and unit-norm embeddings."""
+
+    def encode_text(self, texts: Sequence[str]) -> Tensor:
+        """Texts → unit-norm embeddings ``(n, d)``."""
+
+
+Edit = Callable[[Tensor], Tensor]
+
+
+def edit_features(image: ImageFeatures, edits: Mapping[str, Edit]) -> ImageFeatures:
+    """Apply an edit to ``features`` and to ``embedding`` where one is given; the embedding is renormalised.
+
+    The two edits are independent: the embedding is projected from the tower's unedited features.
+    """
+    features, embedding = image
+    if "features" in edits:
+        features = edits["features"](features)
+    if "embedding" in edits:
+        embedding = F.normalize(edits["embedding"](embedding), dim=-1)
+    return ImageFeatures(features, embedding)

@@ -1,0 +1,136 @@
+"""``DualEncoder``: towers, heads, logit scale and the erasers that travel with them."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from clip_lite.data.cache import atomic_folder
+from clip_lite.data.captions import clean
+from clip_lite.data.transforms import normalise
+from clip_lite.encoder import ImageFeatures, edit_features
+from clip_lite.errors import UsageError
+from clip_lite.heads import ProjectionHead
+from clip_lite.towers import TextTower, pooled_texts, resnet
+from debias.eraser import Eraser
+
+FORMAT_VERSION = 1
+CONFIG_FILE, WEIGHTS_FILE, TEXT_FOLDER = "config.json", "model.safetensors", "text_tower"
+
+
+class DualEncoder(nn.Module):
+    """CLIP-Lite's two towers with a shared embedding space.
+
+    The score of a pair is exp(t)·⟨û, v̂⟩ with t learned from log(1/0.07). Erasers attached with ``attach``
+    edit what ``encode_image`` returns unless ``erase`` is set to False.
+    """
+
+    def __init__(
+        self,
+        text_tower: TextTower,
+        *,
+        image_tower: str = "resnet18",
+        small_images: bool = True,
+        embedding_dim: int = 512,
+        image_size: int = 64,
+    ) -> None:
+        super().__init__()
+        self.settings: dict[str, Any] = {
+            "image_tower": image_tower,
+            "small_images": small_images,
+            "embedding_dim": embedding_dim,
+            "image_size": image_size,
+        }
+        self.embedding_dim = embedding_dim
+        self.image_tower, self.feature_dim = resnet(image_tower, small_images=small_images)
+        self.text_tower = text_tower
+        self.image_head = ProjectionHead(self.feature_dim, embedding_dim)
+        self.text_head = ProjectionHead(text_tower.dim, embedding_dim)
+        self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
+        self.erasers = nn.ModuleDict()
+        self.erase = True
+
+    def image_transform(self, images: Tensor) -> Tensor:
+        """uint8 ``(n, 3, H, W)`` of any size → normalised float32 at the model's size."""
+        size = [self.settings["image_size"]] * 2
+        if list(images.shape[-2:]) != size:
+            images = F.interpolate(images.float(), size, mode="bilinear", antialias=True).round().to(torch.uint8)
+        return normalise(images)
+
+    def encode_image(self, pixels: Tensor) -> ImageFeatures:
+        """Normalised pictures ``(n, 3, H, W)`` → tower features and unit-norm embeddings."""
+        features = self.image_tower(pixels)
+        embedding = F.normalize(self.image_head(features).float(), dim=-1)
+        image = ImageFeatures(features.float(), embedding)
+        return edit_features(image, self.erasers) if self.erase and self.erasers else image
+
+    def project_text(self, features: Tensor) -> Tensor:
+        """Text-tower features ``(n, f)`` → unit-norm embeddings ``(n, d)``."""
+        return F.normalize(self.text_head(features).float(), dim=-1)
+
+    @torch.inference_mode()
+    def encode_text(self, texts: Sequence[str]) -> Tensor:
+        """Texts, cleaned as in training → unit-norm embeddings ``(n, d)``, for evaluation."""
+        features = pooled_texts(self.text_tower, [clean(text) for text in texts])
+        return self.project_text(features.to(self.logit_scale.device))
+
+    def attach(self, erasers: Mapping[str, Eraser]) -> None:
+        """Store erasers for ``features`` and ``embedding``; they act from now on and after loading.
+
+        Raises:
+            ValueError: an eraser of another width, or for something the model does not return.
+        """
+        widths = {"features": self.feature_dim, "embedding": self.embedding_dim}
+        for name, eraser in erasers.items():
+            if eraser.dim != widths.get(name):
+                raise ValueError(f"eraser for {name!r} has dim {eraser.dim}, expected one of {widths}")
+        self.erasers = nn.ModuleDict(erasers)
+
+    def save_pretrained(self, folder: Path) -> None:
+        """Write ``config.json``, ``model.safetensors`` and the tokenizer; replaces ``folder`` atomically."""
+        config = {
+            "format_version": FORMAT_VERSION,
+            "architecture": type(self).__name__,
+            **self.settings,
+            "erasers": {name: eraser.spec() for name, eraser in self.erasers.items()},
+        }
+        with atomic_folder(Path(folder)) as scratch:
+            (scratch / CONFIG_FILE).write_text(json.dumps(config, indent=1), encoding="utf-8")
+            state = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
+            save_file(state, scratch / WEIGHTS_FILE)
+            (scratch / TEXT_FOLDER).mkdir()
+            self.text_tower.save_architecture(scratch / TEXT_FOLDER)
+
+    @classmethod
+    def from_pretrained(cls, folder: Path | str) -> DualEncoder:
+        """Load what ``save_pretrained`` wrote, in evaluation mode, erasers on.
+
+        Raises:
+            UsageError: the folder is no saved model, is of another version, or is damaged.
+        """
+        folder = Path(folder)
+        try:
+            config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+            weights = load_file(folder / WEIGHTS_FILE)
+        except (OSError, json.JSONDecodeError, SafetensorError) as error:
+            raise UsageError(f"{folder} is not a saved model: {error}") from error
+        if config.pop("format_version", None) != FORMAT_VERSION:
+            raise UsageError(f"{folder / CONFIG_FILE}: format_version must be {FORMAT_VERSION}")
+        config.pop("architecture")
+        specs = config.pop("erasers")
+        model = cls(TextTower.from_folder(folder / TEXT_FOLDER), **config)
+        model.attach({name: Eraser.from_spec(spec) for name, spec in specs.items()})
+        try:
+            model.load_state_dict(weights)
+        except RuntimeError as error:
+            raise UsageError(f"{folder / WEIGHTS_FILE} does not fit {CONFIG_FILE}: {error}") from error
+        return model.eval()
