@@ -1,0 +1,64 @@
+"""Command lines: typed configuration in, one clear line and an exit code out."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
+
+from clip_lite.errors import CommandError, UsageError
+
+C = TypeVar("C")
+set_parsing_settings(docstring_parse_attribute_docstrings=False)
+
+
+def shipped_config(name: str) -> Path:
+    """Path of a configuration that comes with the package, installed or in a checkout."""
+    package = Path(__file__).parent
+    installed = package / "configs" / name
+    return installed if installed.exists() else package.parent / "configs" / name
+
+
+def parse(
+    schema: type[C], argv: Sequence[str], *, prog: str, description: str, default_config: Path
+) -> tuple[C, str]:
+    """Build ``schema`` from flags and YAML; also return the complete configuration as YAML.
+
+    ``default_config`` holds where no ``--config`` is given.
+
+    Raises:
+        UsageError: unknown key, wrong type or missing file; the message names the key.
+    """
+    own_config = any(arg == "--config" or arg.startswith("--config=") for arg in argv)
+    parser = ArgumentParser(
+        prog=prog,
+        description=description,
+        exit_on_error=False,
+        default_config_files=[] if own_config else [str(default_config)],
+    )
+    parser.add_argument("--config", action="config", help="YAML file; flags after it override it")
+    parser.add_class_arguments(schema, as_group=False)
+    try:
+        namespace = parser.parse_args(list(argv))
+    except ArgumentError as error:
+        message = " ".join(str(error).split())
+        raise UsageError(f"{message} (see {prog} --help)") from error
+    text = parser.dump(namespace, skip_none=False)
+    namespace.pop("config", None)
+    return schema(**vars(parser.instantiate_classes(namespace))), text
+
+
+def guarded(main: Callable[[], None]) -> int:
+    """Run ``main``; explain a ``CommandError`` in one line on stderr and return its exit code."""
+    try:
+        main()
+    except CommandError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("interrupted: what was written so far is kept", file=sys.stderr)
+        return 130
+    return 0

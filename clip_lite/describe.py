@@ -1,0 +1,119 @@
+"""What a run was, in plain mappings that an audit carries."""
+
+from __future__ import annotations
+
+import hashlib
+import shlex
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Any
+
+import torch
+
+from clip_lite.config import TrainConfig
+from clip_lite.data.pairs import Corpus
+from clip_lite.model import DualEncoder
+from clip_lite.precision import has_bfloat16
+
+LIBRARIES = ("clip-lite", "torch", "torchvision", "transformers", "scikit-learn", "mlflow", "numpy")
+
+
+@dataclass
+class Clock:
+    """Wall-clock seconds of named stages, in order."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Time a block."""
+        begin = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = round(time.perf_counter() - begin, 1)
+
+
+def describe_corpus(corpus: Corpus, *, image_size: int) -> dict[str, Any]:
+    """Name, digest, sizes, sources and limits of a corpus."""
+    return {
+        "name": corpus.name,
+        "digest": corpus.digest,
+        "image_size": image_size,
+        "splits": {
+            name: {"pictures": len(table), "stems": len(set(table.clusters))}
+            for name, table in corpus.splits.items()
+        },
+        "sources": [dict(source) for source in corpus.sources],
+        "limits": list(corpus.limits),
+    }
+
+
+def describe_model(model: DualEncoder, *, text_tower: str) -> dict[str, Any]:
+    """Architecture, size, digest of the weights and the eraser of the embedding."""
+    erasers = {name: eraser.spec() for name, eraser in model.erasers.items()}
+    return {
+        "architecture": "CLIP-Lite dual encoder",
+        "image_tower": model.settings["image_tower"],
+        "text_tower": f"{text_tower} (frozen)",
+        "embedding_dim": model.embedding_dim,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "digest": weights_digest(model),
+        "eraser": erasers.get("embedding"),
+        "erasers": erasers,
+    }
+
+
+def weights_digest(model: torch.nn.Module) -> str:
+    """SHA-256 over names and values of all weights."""
+    seen = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        seen.update(name.encode())
+        seen.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return seen.hexdigest()
+
+
+def describe_training(
+    config: TrainConfig, curve: Sequence[Mapping[str, float]], clock: Clock, *, device: torch.device
+) -> dict[str, Any]:
+    """Objective, amount of training, curve by epoch, seconds by stage, configuration."""
+    training = config.training
+    narrow = training.precision == "bfloat16" or (training.precision == "auto" and has_bfloat16(device))
+    return {
+        "objective": "Jensen-Shannon bound, one shifted negative per pair",
+        "epochs": training.epochs,
+        "batch_size": training.batch_size,
+        "pairs_seen": int(curve[-1]["step"]) * training.batch_size,
+        "seconds": clock.seconds["training"],
+        "precision": "bfloat16 autocast" if narrow else "float32",
+        "curve": [dict(epoch) for epoch in curve],
+        "stages": dict(clock.seconds),
+        "config": plain(asdict(config)),
+    }
+
+
+def describe_run(config: TrainConfig, argv: Sequence[str], *, prog: str, mlflow: Mapping[str, str]) -> dict[str, Any]:
+    """Command, date, seed, draws, library versions and where MLflow has it."""
+    return {
+        "command": shlex.join([*prog.split(), *argv]),
+        "created": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        "seed": config.seed,
+        "resamples": config.audit.resamples,
+        "permutations": config.audit.permutations,
+        "versions": {name: version(name) for name in LIBRARIES},
+        "threads": torch.get_num_threads(),
+        "mlflow": dict(mlflow),
+    }
+
+
+def plain(value: Any) -> Any:
+    """The same structure with nothing but what JSON knows."""
+    if isinstance(value, Mapping):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)

@@ -1,0 +1,116 @@
+"""All that knows MLflow."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from clip_lite.data.pairs import Corpus
+from clip_lite.errors import CommandError
+
+DEFAULT_STORE = "sqlite:///mlflow.db"
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # deprecations inside MLflow's own imports
+    import mlflow
+    import mlflow.data
+    import pandas as pd
+    from mlflow.exceptions import MlflowException
+
+
+@dataclass(frozen=True)
+class Run:
+    """An active MLflow run."""
+
+    run_id: str
+    experiment: str
+    tracking_uri: str
+
+    def where(self) -> dict[str, str]:
+        """Store, experiment and run id."""
+        return {"tracking_uri": self.tracking_uri, "experiment": self.experiment, "run_id": self.run_id}
+
+    def log_params(self, params: Mapping[str, Any]) -> None:
+        """Log a nested mapping as dotted parameters."""
+        mlflow.log_params(dict(flatten(params)))
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Log numbers, at a step of training or of the whole run."""
+        mlflow.log_metrics(dict(metrics), step=step)
+
+    def log_corpus(self, corpus: Corpus) -> None:
+        """Log every split as a dataset input with its digest, and one manifest of ids and captions."""
+        frames = []
+        for split, table in corpus.splits.items():
+            frame = pd.DataFrame(
+                {
+                    "id": [r.id for r in table.records],
+                    "split": split,
+                    "cluster": [r.cluster for r in table.records],
+                    "captions": [" | ".join(r.captions) for r in table.records],
+                    **{
+                        key: table.attribute(key)
+                        for key in sorted({name for r in table.records for name in r.attributes})
+                    },
+                }
+            )
+            frames.append(frame)
+            dataset = mlflow.data.from_pandas(
+                frame, source=corpus.name, name=f"{corpus.name}-{split}", digest=table.digest[:32]
+            )
+            mlflow.log_input(dataset, context=split)
+        mlflow.log_text(pd.concat(frames).to_csv(index=False), "data/manifest.csv")
+
+    def log_model(self, folder: Path, metrics: Mapping[str, float], params: Mapping[str, Any]) -> str:
+        """Register the saved model as a LoggedModel with its numbers; returns its id."""
+        model = mlflow.initialize_logged_model(
+            name="clip-lite",
+            source_run_id=self.run_id,
+            model_type="image-text-encoder",
+            params={key: str(value) for key, value in flatten(params)},
+        )
+        mlflow.MlflowClient().log_model_artifacts(model.model_id, str(folder))
+        mlflow.log_metrics(dict(metrics), model_id=model.model_id)
+        mlflow.finalize_logged_model(model.model_id, "READY")
+        return model.model_id
+
+    def log_artifact(self, path: Path) -> None:
+        """Copy one file into the run."""
+        mlflow.log_artifact(str(path))
+
+
+@contextmanager
+def tracked_run(*, experiment: str, name: str, tags: Mapping[str, str]) -> Iterator[Run]:
+    """An MLflow run with system metrics; it ends FAILED if the block raises.
+
+    The store is ``MLFLOW_TRACKING_URI`` if set, else ``sqlite:///mlflow.db`` in the current folder.
+
+    Raises:
+        CommandError: the store cannot be reached or written.
+    """
+    for noisy in ("mlflow", "alembic"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+    uri = os.environ.get("MLFLOW_TRACKING_URI", DEFAULT_STORE)
+    try:
+        mlflow.set_tracking_uri(uri)
+        mlflow.set_experiment(experiment)
+        active = mlflow.start_run(run_name=name, tags=dict(tags), log_system_metrics=True)
+    except (MlflowException, OSError) as error:
+        raise CommandError(f"MLflow store {uri} cannot be used: {error}") from error
+    with active:
+        yield Run(active.info.run_id, experiment, uri)
+
+
+def flatten(nested: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """``{"a": {"b": 1}}`` → ``("a.b", 1)``."""
+    for key, value in nested.items():
+        if isinstance(value, Mapping):
+            yield from flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value

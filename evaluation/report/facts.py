@@ -1,0 +1,164 @@
+"""What the audit says of itself (data, model, training, provenance) as labelled lines of text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from evaluation.report import wording
+from evaluation.results import AuditResult
+
+Facts = list[tuple[str, str]]
+
+FIXED_LIMITS = (
+    "Labels are perceived, text-derived categories: they come from names and captions, not from what anyone "
+    "said of themselves, and they are as coarse as the lexicon.",
+    "The eraser is linear. It can take a linear attacker to chance and leave nonlinear attackers where they "
+    "were; the figures above show which.",
+    "Nothing here carries over to photographs or to people: only the pictures named above were measured.",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """One source of pictures; ``href`` is empty unless the address is http(s)."""
+
+    name: str
+    version: str
+    licence: str
+    pictures: str
+    attribution: str
+    url: str
+    href: str
+
+
+def text(value: Any) -> str:
+    """Any value of an audit's mappings as one line for a reader."""
+    match value:
+        case None:
+            return "not recorded"
+        case bool():
+            return "yes" if value else "no"
+        case int():
+            return f"{value:,}" if abs(value) >= 10_000 else str(value)
+        case float():
+            return f"{value:.4g}"
+        case str():
+            return value
+        case Mapping():
+            return ", ".join(f"{key}: {text(item)}" for key, item in value.items()) or "none"
+        case Sequence():
+            return ", ".join(text(item) for item in value) or "none"
+    return str(value)
+
+
+def duration(seconds: float) -> str:
+    """``45 s``, ``8 min 12 s``, ``2 h 05 min``."""
+    if seconds < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def _listed(mapping: Mapping[str, Any], *, leave: Sequence[str] = ()) -> Facts:
+    return [(wording.plain(key), text(item)) for key, item in mapping.items() if key not in leave]
+
+
+def attribute(result: AuditResult) -> Facts:
+    """The attribute, its groups and where its labels come from."""
+    agreement = result.data.get("label_agreement")
+    facts = _listed(result.attribute)
+    if agreement is not None:
+        facts.append(("Caption labels agreeing with code-point labels", f"{100 * agreement:.1f}%"))
+    return facts
+
+
+def model(result: AuditResult) -> Facts:
+    """The encoder's parts and size."""
+    return _listed(result.model, leave=("eraser",))
+
+
+def eraser(result: AuditResult) -> Facts:
+    """The eraser and the data it was fitted on; empty without one."""
+    mapping = result.model.get("eraser") or {}
+    return _listed(mapping, leave=("details",)) + _listed(mapping.get("details") or {})
+
+
+def training(result: AuditResult) -> Facts:
+    """Objective, length, precision and time; empty for a model trained elsewhere."""
+    facts = _listed(result.training, leave=("curve", "stages", "config", "seconds"))
+    seconds = result.training.get("seconds")
+    return facts if seconds is None else [*facts, ("Time", duration(seconds))]
+
+
+def stages(result: AuditResult) -> Facts:
+    """Wall-clock time of each stage of the run."""
+    recorded = result.training.get("stages") or {}
+    return [(wording.plain(name), duration(seconds)) for name, seconds in recorded.items() if seconds is not None]
+
+
+def configuration(result: AuditResult) -> Facts:
+    """The nested configuration with dotted keys."""
+    return list(_flat(result.training.get("config") or {}, ""))
+
+
+def _flat(mapping: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, str]]:
+    for key, item in mapping.items():
+        if isinstance(item, Mapping):
+            yield from _flat(item, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", "null" if item is None else str(item)
+
+
+def data(result: AuditResult) -> Facts:
+    """The corpus by name, digest and picture size."""
+    return _listed(result.data, leave=("splits", "sources", "limits", "label_agreement"))
+
+
+def splits(result: AuditResult) -> list[tuple[str, str, str]]:
+    """Split, pictures, stems."""
+    recorded = result.data.get("splits") or {}
+    return [
+        (wording.split_label(name), _count(sizes, "pictures"), _count(sizes, "stems"))
+        for name, sizes in recorded.items()
+    ]
+
+
+def sources(result: AuditResult) -> list[Source]:
+    """Where the pictures come from and under which licence."""
+    return [_source(raw) for raw in result.data.get("sources") or ()]
+
+
+def _source(raw: Mapping[str, Any]) -> Source:
+    url = str(raw.get("url") or "")
+    strings = {key: str(raw.get(key) or "") for key in ("name", "version", "licence", "attribution")}
+    return Source(
+        **strings,
+        pictures=_count(raw, "pictures"),
+        url=url,
+        href=url if url.startswith(("https://", "http://")) else "",
+    )
+
+
+def _count(mapping: Mapping[str, Any], key: str) -> str:
+    count = (mapping or {}).get(key)
+    return "" if count is None else f"{count:,}"
+
+
+def limits(result: AuditResult) -> list[str]:
+    """The corpus's own limits and those of every audit of this kind."""
+    return [*(str(limit) for limit in result.data.get("limits") or ()), *FIXED_LIMITS]
+
+
+def provenance(result: AuditResult) -> Facts:
+    """Seeds, attackers, versions, digests and the MLflow run; the command is printed apart."""
+    recorded = dict(result.provenance)
+    if "seed" in recorded:
+        recorded["seed"] = str(recorded["seed"])
+    digests = {
+        "Data digest": result.data.get("digest"),
+        "Model digest": result.model.get("digest"),
+        "Lexicon digest": result.attribute.get("lexicon_digest"),
+    }
+    return _listed(recorded, leave=("command",)) + [(label, text(item)) for label, item in digests.items() if item]

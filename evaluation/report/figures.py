@@ -1,0 +1,171 @@
+"""Figures as inline SVG. They are drawn on white and placed on a white card, so they read in dark mode too."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from evaluation.report import wording
+from evaluation.report.grids import Grid
+from evaluation.results import Estimate
+
+WIDTH_IN = 5.4
+SLOT_IN = 0.145
+# Okabe and Ito's colours, which stay apart under colour blindness; marker shapes say the same in grey.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#1d232b", "#CC79A7", "#E69F00")
+MARKERS = ("o", "s", "^", "D", "v", "P")
+INK, QUIET, BAND = "#1d232b", "#68717d", "#dfe3e8"
+STYLE = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "text.parse_math": False,
+    "text.color": INK,
+    "axes.edgecolor": "#b7bec7",
+    "axes.labelcolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.color": QUIET,
+    "ytick.color": INK,
+    "svg.hashsalt": "clip-lite",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """A figure ready for ``<img>``: data URI, text alternative and caption."""
+
+    uri: str
+    alt: str
+    caption: str
+
+
+def dot_plot(grid: Grid, *, axis: str, caption: str) -> Picture:
+    """One dot with its interval per cell, on that cell's null band and chance mark.
+
+    Args:
+        grid: levels only; lines become rows of the plot, columns become colours.
+        axis: label of the horizontal axis with its unit.
+        caption: what the figure shows, printed under it.
+    """
+    with matplotlib.rc_context(STYLE):
+        slots = sum(len(list(filter(None, line.cells))) + 1 for line in grid.lines) + 2 * len(list(grid.sections()))
+        figure = Figure(figsize=(WIDTH_IN, 1.0 + SLOT_IN * slots), layout="constrained")
+        axes = figure.subplots()
+        _draw_lines(axes, grid)
+        axes.set_xlabel(axis)
+        axes.grid(axis="x", color="#eef0f3", linewidth=0.8)
+        axes.set_axisbelow(True)
+        axes.tick_params(axis="y", length=0)
+        axes.spines["left"].set_visible(False)
+        axes.margins(x=0.04)
+        handles, labels = axes.get_legend_handles_labels()
+        unique = dict(zip(labels, handles, strict=True))
+        ordered = [name for name in (*grid.columns, "chance", "null band") if name in unique]
+        figure.legend(
+            [unique[name] for name in ordered],
+            ordered,
+            loc="outside upper left",
+            ncols=4,
+            frameon=False,
+            handletextpad=0.3,
+            columnspacing=1.2,
+        )
+        return Picture(uri=_data_uri(figure), alt=_dot_plot_alt(grid, caption), caption=caption)
+
+
+def _draw_lines(axes: Axes, grid: Grid) -> None:
+    place, ticks, names = 0.0, [], []
+    for section, lines in grid.sections():
+        axes.text(
+            0, place + 0.2, section, transform=axes.get_yaxis_transform(), weight="bold", va="center", clip_on=False
+        )
+        place += 1.6
+        for line in lines:
+            start = place
+            for series, cell in enumerate(line.cells):
+                if cell:
+                    _draw_cell(axes, cell, place=place, series=series, label=grid.columns[series])
+                    place += 1
+            ticks.append((start + place - 1) / 2)
+            names.append(line.label)
+            place += 0.8
+        place += 0.6
+    axes.set_yticks(ticks, names)
+    axes.set_ylim(place - 0.6, -0.6)
+
+
+def _draw_cell(axes: Axes, row: Estimate, *, place: float, series: int, label: str) -> None:
+    colour, marker = COLOURS[series % len(COLOURS)], MARKERS[series % len(MARKERS)]
+    if row.null_low is not None and row.null_high is not None:
+        left, right = wording.scaled(row, row.null_low), wording.scaled(row, row.null_high)
+        axes.barh(place, right - left, left=left, height=1.0, color=BAND, label="null band", zorder=1)
+    if row.null is not None:
+        null = wording.scaled(row, row.null)
+        axes.plot([null, null], [place - 0.5, place + 0.5], color=QUIET, linewidth=1, label="chance", zorder=2)
+    if row.low is not None and row.high is not None:
+        ends = [wording.scaled(row, row.low), wording.scaled(row, row.high)]
+        axes.plot(ends, [place, place], color=colour, linewidth=1.5, solid_capstyle="butt", zorder=3)
+    axes.plot(
+        wording.scaled(row, row.value), place, marker, color=colour, markersize=4.5, label=label, zorder=4
+    )
+
+
+def _dot_plot_alt(grid: Grid, caption: str) -> str:
+    cells = [(line, cell) for line in grid.lines for cell in line.cells if cell]
+    line_high, high = max(cells, key=lambda item: item[1].value)
+    line_low, low = min(cells, key=lambda item: item[1].value)
+    return (
+        f"Dot plot with 95% intervals. {caption} Highest: {line_high.section}, {line_high.label}, "
+        f"{wording.estimate(high)}. Lowest: {line_low.section}, {line_low.label}, {wording.estimate(low)}. "
+        "The table below holds every number."
+    )
+
+
+def curve_plot(
+    curve: Sequence[Mapping[str, Any]], *, series: Mapping[str, str], axis: str, scale: float = 1.0
+) -> Picture | None:
+    """Values by epoch, one line per key of ``series`` (key → label); ``None`` where nothing was recorded."""
+    points = {key: list(_points(curve, key, scale)) for key in series}
+    drawn = {key: line for key, line in points.items() if line}
+    if not drawn:
+        return None
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH_IN, 2.7), layout="constrained")
+        axes = figure.subplots()
+        for index, (key, line) in enumerate(drawn.items()):
+            epochs, values = zip(*line, strict=True)
+            axes.plot(
+                epochs, values, MARKERS[index] + "-", color=COLOURS[index], markersize=3.5, label=series[key]
+            )
+        axes.set_xlabel("epoch")
+        axes.set_ylabel(axis)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.grid(axis="y", color="#eef0f3", linewidth=0.8)
+        if len(drawn) > 1:
+            axes.legend(frameon=False)
+        ends = "; ".join(
+            f"{series[key]} from {line[0][1]:.3g} in epoch {line[0][0]:g} to {line[-1][1]:.3g} in epoch "
+            f"{line[-1][0]:g}"
+            for key, line in drawn.items()
+        )
+        caption = f"{axis[:1].upper()}{axis[1:]} by epoch."
+        return Picture(uri=_data_uri(figure), alt=f"Line plot. {caption} {ends}.", caption=caption)
+
+
+def _points(curve: Sequence[Mapping[str, Any]], key: str, scale: float) -> Iterable[tuple[float, float]]:
+    for index, record in enumerate(curve):
+        if record.get(key) is not None:
+            yield record.get("epoch", index + 1), scale * record[key]
+
+
+def _data_uri(figure: Figure) -> str:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None})
+    return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

@@ -1,0 +1,137 @@
+"""One self-contained HTML file that tells an audit to someone who was not there."""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from evaluation.report import facts, figures, grids, narrative, wording
+from evaluation.results import AuditResult
+
+
+def write_report(result: AuditResult, path: Path) -> None:
+    """Write ``render_html(result)`` to ``path``; a reader never sees half a file.
+
+    Raises:
+        OSError: the folder does not exist or cannot be written.
+    """
+    html = render_html(result)
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(html, encoding="utf-8")
+    os.replace(partial, path)
+
+
+def render_html(result: AuditResult) -> str:
+    """The report as one HTML document without scripts, external fonts or external pictures.
+
+    Everything that comes from ``result`` is escaped. Missing keys and rows leave out what they would fill.
+    """
+    leakage, cost = grids.leakage_grids(result), grids.cost_grids(result)
+    return _environment().get_template("report.html.j2").render(
+        perceived=wording.perceived(result),
+        subtitle=_subtitle(result),
+        summary=narrative.summary(result),
+        tiles=_tiles(result),
+        facts=facts,
+        result=result,
+        leakage=leakage,
+        leakage_figures=_leakage_figures(result, leakage),
+        shift=[narrative.leakage(result, split=grid.split) for grid in leakage if grid.split != "test"],
+        changes=grids.change_grid(result),
+        fitted=grids.fitted_grid(result),
+        fitted_sentence=narrative.fitted(result),
+        systems=_systems(result),
+        cost=cost,
+        cost_figures=_cost_figures(cost),
+        geometry=grids.geometry_grid(result),
+        geometry_sentence=narrative.geometry(result),
+        curves=_curves(result),
+    )
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals["wording"] = wording
+    return environment
+
+
+def _subtitle(result: AuditResult) -> list[str]:
+    """Model, corpus and date in the line under the title."""
+    model, data = result.model, result.data
+    parts = (model.get("architecture"), model.get("image_tower"), data.get("name"), result.provenance.get("created"))
+    return [str(part) for part in parts if part]
+
+
+def _systems(result: AuditResult) -> list[tuple[str, str]]:
+    """The systems that were measured and what each is there for."""
+    measured = wording.ordered((row.system for row in result.rows), wording.SYSTEMS)
+    return [(system, wording.SYSTEMS[system]) for system in measured if system in wording.SYSTEMS]
+
+
+def _tiles(result: AuditResult) -> list[dict[str, str]]:
+    """The headline numbers: label, number and what to compare it with."""
+    prefix = f"leakage/{wording.attribute_name(result)}/embedding/"
+    wanted = (
+        ("Leakage, strongest attacker", prefix + "max"),
+        ("Leakage, linear attacker", prefix + "logistic"),
+        ("Image → text R@10", "retrieval/i2t_recall_10"),
+        ("Text → image R@10", "retrieval/t2i_recall_10"),
+    )
+    tiles = []
+    for label, name in wanted:
+        rows = {row.system: row for row in result.select(name, split="test") if row.name == name and not row.group}
+        shown = [rows[system] for system in (narrative.OFF, narrative.ON) if system in rows]
+        if shown:
+            tiles.append(
+                {
+                    "label": label,
+                    "number": " → ".join(wording.value(row) for row in shown),
+                    "note": f"chance {wording.chance(shown[-1])}" if shown[-1].null is not None else "",
+                }
+            )
+    return tiles
+
+
+def _leakage_figures(result: AuditResult, leakage: list[grids.Grid]) -> list[figures.Picture]:
+    return [
+        figures.dot_plot(
+            grid,
+            axis="balanced accuracy of the attacker",
+            caption=f"{wording.split_label(grid.split)}: leakage of {wording.perceived(result)} "
+            "by system and attacker.",
+        )
+        for grid in leakage
+    ]
+
+
+def _cost_figures(cost: list[grids.Grid]) -> list[figures.Picture]:
+    return [
+        figures.dot_plot(
+            levels,
+            axis="per cent",
+            caption=f"{wording.split_label(grid.split)}: retrieval and classification by system.",
+        )
+        for grid in cost
+        if (levels := grid.levels()).lines
+    ]
+
+
+def _curves(result: AuditResult) -> list[figures.Picture]:
+    curve: list[Any] = result.training.get("curve") or []
+    recalls = {"val_i2t_recall_10": "image → text", "val_t2i_recall_10": "text → image"}
+    plots = (
+        figures.curve_plot(curve, series={"loss": "training loss"}, axis="training loss"),
+        figures.curve_plot(curve, series=recalls, axis="validation recall at 10, per cent", scale=100),
+    )
+    return [plot for plot in plots if plot]

@@ -1,0 +1,158 @@
+"""Names and numbers in print: one spelling for the HTML report, its figures and the terminal."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from evaluation.results import AuditResult, Estimate
+
+MINUS = "−"
+SYSTEMS = {
+    "pixels": "no model at all: what the picture itself shows",
+    "untrained tower": "the same image tower with random weights",
+    "eraser off": "the trained model as it is",
+    "eraser on": "the trained model with the attribute directions suppressed",
+    "random direction": "the trained model with random directions removed instead: the control of the eraser",
+}
+REPRESENTATIONS = {"pixels": "Pixels", "features": "Tower features", "embedding": "Image embedding"}
+ATTACKERS = {"logistic": "logistic", "rbf_svm": "RBF SVM", "mlp": "MLP", "max": "max"}
+SPLITS = {"test": "Test (training styles)", "openmoji": "OpenMoji (style shift)", "train": "Train"}
+METRICS = {
+    "zero_shot/role_top1": "Role, top 1",
+    "zero_shot/role_top5": "Role, top 5",
+    "zero_shot/gender_top1": "Gender, top 1",
+    "probe/subgroup_accuracy": "Subgroup accuracy",
+    "cross_modal_angle": "Cross-modal angle",
+    "cosine_kept": "Cosine kept (before · after)",
+}
+ARROWS = {"i2t": "Image → text", "t2i": "Text → image"}
+
+Verdict = Literal["lower", "higher", "not shown", "untested"]
+
+
+def ordered(keys: Iterable[str], known: Iterable[str]) -> list[str]:
+    """Distinct ``keys``: those in ``known`` first and in its order, the rest as they came."""
+    present = dict.fromkeys(keys)
+    first = [key for key in known if key in present]
+    return first + [key for key in present if key not in first]
+
+
+def attribute_name(result: AuditResult) -> str:
+    """Key of the audited attribute, as in ``leakage/{attribute}/…``."""
+    leakage = (row.name.split("/")[1] for row in result.select("leakage/") if row.name.count("/") == 3)
+    return str(result.attribute.get("name") or next(leakage, "attribute"))
+
+
+def perceived(result: AuditResult) -> str:
+    """``perceived gender``: labels come from names and drawings, never from people themselves."""
+    return f"perceived {attribute_name(result).replace('_', ' ')}"
+
+
+def plain(key: str) -> str:
+    """``skin_tone`` → ``Skin tone``."""
+    if key == "mlflow":
+        return "MLflow"
+    text = key.replace("_", " ")
+    return text[:1].upper() + text[1:]
+
+
+def metric_label(name: str) -> str:
+    """Label of a metric name without its ``_change``."""
+    recall = re.fullmatch(r"retrieval/(i2t|t2i)_recall_(\d+)", name)
+    if recall:
+        return f"{ARROWS[recall[1]]}, R@{recall[2]}"
+    return METRICS.get(name) or METRICS.get(name.rsplit("/", 1)[-1]) or plain(name.rsplit("/", 1)[-1])
+
+
+def split_label(split: str) -> str:
+    """Label of a split."""
+    return SPLITS.get(split, plain(split))
+
+
+@dataclass(frozen=True)
+class _Style:
+    scale: float
+    digits: int
+    suffix: str
+
+
+def _style(row: Estimate) -> _Style:
+    change = int(row.name.endswith("_change"))
+    if row.unit == "degrees":
+        return _Style(1, 1 + change, "°")
+    if row.unit == "fraction" and row.name.startswith(("retrieval/", "zero_shot/", "probe/")):
+        return _Style(100, 1 + change, " points" if change else "%")
+    if row.unit == "fraction":
+        return _Style(1, 3 if row.name.startswith("geometry/") else 2 + change, "")
+    return _Style(1, 3, f" {row.unit}")
+
+
+def decimal(number: float, digits: int) -> str:
+    """``.78``, ``−.04``, ``12.3``: no zero before the point of a proper fraction, no negative zero."""
+    text = f"{abs(number):.{digits}f}"
+    sign = MINUS if number < 0 and float(text) else ""
+    return sign + (text[1:] if digits > 1 and text.startswith("0.") else text)
+
+
+def scaled(row: Estimate, number: float) -> float:
+    """``number`` in the unit ``row`` is printed in (fractions of retrieval as per cent)."""
+    return number * _style(row).scale
+
+
+def number(row: Estimate, raw: float) -> str:
+    """``raw`` as ``row`` prints its numbers, without the unit."""
+    style = _style(row)
+    return decimal(raw * style.scale, style.digits)
+
+
+def value(row: Estimate) -> str:
+    """Point estimate with its unit."""
+    return number(row, row.value) + _style(row).suffix
+
+
+def interval(row: Estimate) -> str:
+    """``[low, high]``, empty where no interval is defined."""
+    if row.low is None or row.high is None:
+        return ""
+    return f"[{number(row, row.low)}, {number(row, row.high)}]"
+
+
+def estimate(row: Estimate) -> str:
+    """``value [low, high]``."""
+    return f"{value(row)} {interval(row)}".rstrip()
+
+
+def chance(row: Estimate | None) -> str:
+    """The null value with its unit, empty where there is none."""
+    return "" if row is None or row.null is None else number(row, row.null) + _style(row).suffix
+
+
+def null_band(row: Estimate | None) -> str:
+    """``[low, high]`` of the null distribution, empty where there is none."""
+    if row is None or row.null_low is None or row.null_high is None:
+        return ""
+    return f"[{number(row, row.null_low)}, {number(row, row.null_high)}]"
+
+
+def above_null(row: Estimate) -> bool | None:
+    """Whether the value lies above the central 95% of its null; without a band, whether ``low > null``.
+
+    ``None`` where neither is defined.
+    """
+    if row.null_high is not None:
+        return row.value > row.null_high
+    if row.low is not None and row.null is not None:
+        return row.low > row.null
+    return None
+
+
+def verdict(change: Estimate) -> Verdict:
+    """What the interval of a difference allows one to say."""
+    if change.low is None or change.high is None:
+        return "untested"
+    if change.high < 0:
+        return "lower"
+    return "higher" if change.low > 0 else "not shown"

@@ -1,0 +1,122 @@
+"""What the model can do, for every system and test split."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from debias.attributes import ProtectedAttribute
+from evaluation.embed import caption_index
+from evaluation.results import Estimate
+from evaluation.systems import OFF, Bench
+from evaluation.utility.linear_probe import linear_probe
+from evaluation.utility.retrieval import recall_change, retrieval
+from evaluation.utility.zero_shot import zero_shot
+
+ROLE_TEMPLATES = ("{}", "a picture of a {}", "an emoji of a {}")
+
+
+def utility_rows(bench: Bench, attribute: ProtectedAttribute | None) -> list[Estimate]:
+    """Retrieval, zero-shot roles, zero-shot groups of the attribute, and a linear probe."""
+    rows: list[Estimate] = []
+    for split in bench.tests:
+        rows += retrieval_rows(bench, split)
+        rows += role_rows(bench, split)
+        if attribute:
+            rows += group_rows(bench, split, attribute)
+        rows += probe_rows(bench, split)
+    return rows
+
+
+def retrieval_rows(bench: Bench, split: str) -> list[Estimate]:
+    """Any-hit recall on the canonical pictures, and its change against the unedited model."""
+    keep, table = bench.where(split, bench.corpus.canonical)
+    captions, relevant = caption_index([record.captions for record in table.records])
+    text = bench.subject.encoder.encode_text(captions).cpu().numpy()
+    before = bench.systems[OFF][split].rows(keep).embedding
+    rows: list[Estimate] = []
+    for system, tables in bench.systems.items():
+        image = tables[split].rows(keep).embedding
+        rows += retrieval(
+            image,
+            text,
+            relevant,
+            clusters=table.clusters,
+            split=split,
+            system=system,
+            inference=bench.inference,
+        )
+        if system != OFF:
+            rows += recall_change(
+                before,
+                image,
+                text,
+                relevant,
+                clusters=table.clusters,
+                split=split,
+                system=system,
+                inference=bench.inference,
+            )
+    return rows
+
+
+def role_rows(bench: Bench, split: str) -> list[Estimate]:
+    """Which role is drawn, among the audited roles of the split, from prompts that name no group."""
+    _, table = bench.where(split, bench.corpus.audited)
+    roles, target = np.unique(table.attribute("role"), return_inverse=True)
+    prompts = [[template.format(role) for template in ROLE_TEMPLATES] for role in roles]
+    return _zero_shot_rows(bench, split, prompts, target, name="role", topk=(1, 5))
+
+
+def group_rows(bench: Bench, split: str, attribute: ProtectedAttribute) -> list[Estimate]:
+    """Which group is drawn, from the attribute's own prompts: what an edit is meant to take away."""
+    _, table = bench.where(split, bench.corpus.audited)
+    target = np.array([attribute.groups.index(group) for group in table.attribute(attribute.name)])
+    prompts = [
+        [template.format(word) for word in words for template in attribute.templates]
+        for words in zip(*attribute.word_pairs, strict=True)
+    ]
+    return _zero_shot_rows(bench, split, prompts, target, name=attribute.name, topk=(1,))
+
+
+def probe_rows(bench: Bench, split: str) -> list[Estimate]:
+    """A linear probe of the corpus's classes on tower features, trained on the train split."""
+    target = bench.corpus.classification
+    return [
+        row
+        for system, tables in bench.systems.items()
+        for row in linear_probe(
+            tables["train"].features,
+            bench.tables["train"].attribute(target),
+            tables[split].features,
+            bench.tables[split].attribute(target),
+            name=target,
+            clusters=bench.tables[split].clusters,
+            split=split,
+            system=system,
+            inference=bench.inference,
+            seed=bench.inference.seed,
+        )
+    ]
+
+
+def _zero_shot_rows(
+    bench: Bench, split: str, prompts: list[list[str]], target: np.ndarray, *, name: str, topk: tuple[int, ...]
+) -> list[Estimate]:
+    """Zero-shot accuracy of every system on the audited pictures; ``prompts`` holds equally many per class."""
+    keep, table = bench.where(split, bench.corpus.audited)
+    text = np.stack([bench.subject.encoder.encode_text(own).cpu().numpy() for own in prompts])
+    return [
+        row
+        for system, tables in bench.systems.items()
+        for row in zero_shot(
+            tables[split].rows(keep).embedding,
+            text,
+            target,
+            name=name,
+            clusters=table.clusters,
+            split=split,
+            system=system,
+            inference=bench.inference,
+            topk=topk,
+        )
+    ]

@@ -1,0 +1,243 @@
+"""A synthetic audit with every row and mapping a report reads."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import matplotlib.image
+import numpy as np
+import pytest
+
+from evaluation.results import AuditResult, Estimate, Example
+
+LEVELS = {
+    ("pixels", "pixels"): (0.71, 0.83, 0.80, 0.84),
+    ("features", "untrained tower"): (0.68, 0.74, 0.72, 0.75),
+    ("features", "eraser off"): (0.77, 0.81, 0.82, 0.82),
+    ("embedding", "eraser off"): (0.75, 0.78, 0.77, 0.78),
+    ("embedding", "eraser on"): (0.53, 0.72, 0.74, 0.74),
+    ("embedding", "random direction"): (0.75, 0.78, 0.76, 0.78),
+}
+UTILITY = {
+    "retrieval/i2t_recall_1": (0.052, 0.004),
+    "retrieval/i2t_recall_5": (0.192, 0.021),
+    "retrieval/i2t_recall_10": (0.304, 0.043),
+    "retrieval/t2i_recall_1": (0.048, 0.004),
+    "retrieval/t2i_recall_5": (0.181, 0.021),
+    "retrieval/t2i_recall_10": (0.287, 0.043),
+    "zero_shot/role_top1": (0.213, 0.013),
+    "zero_shot/role_top5": (0.466, 0.065),
+    "zero_shot/gender_top1": (0.712, 0.5),
+    "probe/subgroup_accuracy": (0.322, 0.011),
+}
+SHIFTS = {"eraser off": 0.0, "eraser on": -0.012, "random direction": -0.003}
+
+
+def leakage(
+    value: float, *, system: str, attacker: str = "max", split: str = "test", representation: str = "embedding"
+) -> Estimate:
+    return Estimate(
+        name=f"leakage/gender/{representation}/{attacker}",
+        value=value,
+        low=value - 0.07,
+        high=value + 0.07,
+        null=0.5,
+        null_low=0.44,
+        null_high=0.56,
+        p_value=0.001,
+        n=466,
+        n_clusters=19,
+        split=split,
+        system=system,
+        higher_is_better=False,
+    )
+
+
+def change(name: str, value: float, half_width: float, *, system: str, split: str = "test") -> Estimate:
+    return Estimate(
+        name=f"{name}_change",
+        value=value,
+        low=value - half_width,
+        high=value + half_width,
+        null=0.0,
+        n=466,
+        n_clusters=19,
+        split=split,
+        system=system,
+        higher_is_better=not name.startswith("leakage"),
+    )
+
+
+def utility(name: str, value: float, *, system: str, null: float, split: str = "test") -> Estimate:
+    return Estimate(
+        name=name,
+        value=value,
+        low=max(0.0, value - 0.055),
+        high=min(1.0, value + 0.055),
+        null=null,
+        n=466,
+        n_clusters=19,
+        split=split,
+        system=system,
+        higher_is_better=True,
+    )
+
+
+def _rows() -> list[Estimate]:
+    rows = []
+    for split, lost in (("test", 0.0), ("openmoji", 0.09)):
+        for (representation, system), values in LEVELS.items():
+            for attacker, value in zip(("logistic", "rbf_svm", "mlp", "max"), values, strict=True):
+                fallen = round(max(0.5, value - lost), 3)
+                rows.append(
+                    leakage(
+                        fallen, system=system, attacker=attacker, split=split, representation=representation
+                    )
+                )
+        name = "leakage/gender/embedding/max"
+        rows.append(change(name, -0.041, 0.032, system="eraser on", split=split))
+        rows.append(change(name, -0.002, 0.018, system="random direction", split=split))
+        for metric, (value, null) in UTILITY.items():
+            for system, shift in SHIFTS.items():
+                rows.append(utility(metric, value - 2 * lost * value + shift, system=system, null=null, split=split))
+                if system != "eraser off":
+                    rows.append(change(metric, shift, 0.015, system=system, split=split))
+        for measure, value, unit in (("cross_modal_angle", 71.4, "degrees"), ("cosine_kept", 0.981, "fraction")):
+            row = utility(f"geometry/gender/{measure}", value, system="eraser on", null=0, split=split)
+            margin = 4.2 if unit == "degrees" else 0.004
+            rows.append(replace(row, low=value - margin, high=value + margin, null=None, unit=unit))
+    for system, value in (("eraser off", 0.93), ("eraser on", 0.51)):
+        rows.append(
+            leakage(value, system=system, attacker="logistic", split="train", representation="embedding_fitted")
+        )
+    return rows
+
+
+def _source(name: str, version: str, licence: str, pictures: int) -> dict[str, Any]:
+    return {
+        "name": name,
+        "version": version,
+        "licence": licence,
+        "pictures": pictures,
+        "url": f"https://www.npmjs.com/package/@iconify-json/{name}",
+        "attribution": f"{name} by its authors",
+    }
+
+
+def _examples() -> tuple[Example, ...]:
+    rng = np.random.default_rng(0)
+    examples = []
+    for index, stem in enumerate(("teacher", "astronaut", "person surfing", "cook")):
+        buffer = io.BytesIO()
+        matplotlib.image.imsave(buffer, np.kron(rng.random((4, 4, 3)), np.ones((16, 16, 1))), format="png")
+        examples.append(
+            Example(
+                id=f"noto/{index}",
+                png_base64=base64.b64encode(buffer.getvalue()).decode(),
+                captions=(f"woman {stem}", f"female {stem}", f"{stem} at work"),
+                top_off=(f"woman {stem}", "woman office worker", "man technologist"),
+                top_on=(f"man {stem}", f"{stem} at work", "technologist"),
+            )
+        )
+    return tuple(examples)
+
+
+def _training() -> dict[str, Any]:
+    curve = [
+        {
+            "epoch": epoch,
+            "loss": 1.35 * 0.86**epoch + 0.2,
+            "val_i2t_recall_10": 0.31 * (1 - 0.75**epoch),
+            "val_t2i_recall_10": 0.29 * (1 - 0.77**epoch),
+            "pairs_per_second": 512.0,
+        }
+        for epoch in range(1, 13)
+    ]
+    return {
+        "objective": "JSD, one shifted negative per positive",
+        "epochs": 12,
+        "batch_size": 64,
+        "pairs_seen": 105_528,
+        "seconds": 214.3,
+        "precision": "bf16",
+        "curve": curve,
+        "stages": {"prepare data": 41.2, "train": 214.3, "fit eraser": 0.8, "audit": 96.0},
+        "config": {"data": {"image_size": 64}, "training": {"learning_rate": 0.001, "flip": 0.5}, "resume": None},
+    }
+
+
+@pytest.fixture
+def audit() -> AuditResult:
+    return AuditResult(
+        rows=tuple(_rows()),
+        attribute={
+            "name": "gender",
+            "version": "1",
+            "groups": ["woman", "man"],
+            "label_source": "captions",
+            "lexicon_digest": "sha256:9d0c1f",
+            "note": "two drawn categories; person and unlabelled pictures are left out of the attack",
+        },
+        data={
+            "name": "emoji",
+            "digest": "sha256:51ab77",
+            "image_size": 64,
+            "label_agreement": 0.987,
+            "splits": {
+                "train": {"pictures": 8794, "stems": 1370},
+                "test": {"pictures": 2210, "stems": 380},
+                "openmoji": {"pictures": 3970, "stems": 380},
+            },
+            "sources": [
+                _source("noto", "1.2.9", "Apache-2.0", 3708),
+                _source("twemoji", "1.2.5", "CC-BY-4.0", 3970),
+                _source("fluent-emoji-flat", "1.2.6", "MIT", 3139),
+                _source("openmoji", "1.2.29", "CC-BY-SA-4.0", 3970),
+            ],
+            "limits": ["Drawn gender is binary and caricatured.", "Captions are short: 5.5 words on average."],
+        },
+        model={
+            "architecture": "dual encoder",
+            "image_tower": "resnet18 (3×3 stem)",
+            "text_tower": "all-MiniLM-L6-v2, frozen",
+            "embedding_dim": 512,
+            "parameters": 37_184_001,
+            "digest": "sha256:c0ffee",
+            "eraser": {
+                "method": "caption_leace",
+                "rank": 1,
+                "changes_images": True,
+                "details": {
+                    "labelled": {"woman": 1510, "man": 1490},
+                    "dropped": {"both": 12, "none": 5782},
+                },
+            },
+        },
+        training=_training(),
+        provenance={
+            "command": "python -m clip_lite.train --debias gender",
+            "created": "2026-07-01T10:00:00Z",
+            "seed": 20260701,
+            "resamples": 2000,
+            "permutations": 1000,
+            "attackers": ["logistic", "rbf_svm", "mlp"],
+            "versions": {"torch": "2.14.1", "scikit-learn": "1.8.0"},
+            "mlflow": {"tracking_uri": "sqlite:///mlflow.db", "experiment": "clip-lite", "run_id": "ab12cd34"},
+        },
+        examples=_examples(),
+    )
+
+
+@pytest.fixture
+def swap(audit: AuditResult) -> Callable[..., AuditResult]:
+    """``swap(row, …)``: the audit with rows of the same name, system and split replaced."""
+
+    def replaced(*rows: Estimate) -> AuditResult:
+        new = {(row.name, row.system, row.split): row for row in rows}
+        return replace(audit, rows=tuple(new.get((row.name, row.system, row.split), row) for row in audit.rows))
+
+    return replaced
