@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from jsonargparse import ArgumentError, ArgumentParser, set_parsing_settings
+from jsonargparse import ArgumentError, ArgumentParser, DefaultHelpFormatter
 
 from clip_lite.errors import CommandError, UsageError
 
 C = TypeVar("C")
-set_parsing_settings(docstring_parse_attribute_docstrings=False)
+
+
+class HelpFormatter(argparse.RawDescriptionHelpFormatter, DefaultHelpFormatter):
+    """Options as jsonargparse shows them, the description as it is written."""
+
 
 
 def shipped_config(name: str) -> Path:
@@ -36,7 +41,10 @@ def parse(
     parser = ArgumentParser(
         prog=prog,
         description=description,
+        usage=f"{prog} [--config FILE] [--key value ...]",
+        formatter_class=HelpFormatter,
         exit_on_error=False,
+        allow_abbrev=False,
         default_config_files=[] if own_config else [str(default_config)],
     )
     parser.add_argument("--config", action="config", help="YAML file; flags after it override it")
@@ -46,9 +54,9 @@ def parse(
     except ArgumentError as error:
         message = " ".join(str(error).split())
         raise UsageError(f"{message} (see {prog} --help)") from error
-    text = parser.dump(namespace, skip_none=False)
+    text = parser.dump(namespace)
     namespace.pop("config", None)
-    return schema(**vars(parser.instantiate_classes(namespace))), text
+    return schema(**vars(parser.instantiate(namespace))), text
 
 
 def guarded(main: Callable[[], None]) -> int:

@@ -10,11 +10,13 @@ import torch
 import torchvision
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer
+from transformers.utils.logging import disable_progress_bar
 
 from clip_lite.errors import UsageError
 
 PACKAGED_TEXT_TOWER = "all-MiniLM-L6-v2"
 MAX_TOKENS = 30
+disable_progress_bar()
 
 
 def resnet(name: str, *, small_images: bool) -> tuple[nn.Module, int]:

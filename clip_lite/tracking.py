@@ -21,6 +21,7 @@ with warnings.catch_warnings():
     import mlflow
     import mlflow.data
     import pandas as pd
+    from mlflow.data.code_dataset_source import CodeDatasetSource
     from mlflow.exceptions import MlflowException
 
 
@@ -62,7 +63,7 @@ class Run:
             )
             frames.append(frame)
             dataset = mlflow.data.from_pandas(
-                frame, source=corpus.name, name=f"{corpus.name}-{split}", digest=table.digest[:32]
+                frame, source=CodeDatasetSource({"corpus": corpus.name, "split": split}), name=f"{corpus.name}-{split}", digest=table.digest[:32]
             )
             mlflow.log_input(dataset, context=split)
         mlflow.log_text(pd.concat(frames).to_csv(index=False), "data/manifest.csv")

@@ -1,0 +1,1 @@
+"""Ways to fit an ``Eraser``: one method, one file."""

@@ -124,15 +124,14 @@ def _mean_differences(
     x: np.ndarray, labels: np.ndarray, groups: tuple[str, str], clusters: np.ndarray, inference: Inference
 ) -> tuple[np.ndarray, np.ndarray]:
     """Second group's mean minus the first's, ``(d,)``, and the same in every resample that holds both."""
+    counted = np.column_stack([x, np.ones(len(x))])
     means, sums = [], []
     for group in groups:
         member = labels == group
         if not member.any():
             raise ValueError(f"no observation of group {group!r}")
         means.append(x[member].mean(axis=0))
-        sums.append(
-            resampled_sums(np.column_stack([x, np.ones(len(x))]) * member[:, None], clusters, inference)
-        )
+        sums.append(resampled_sums(counted * member[:, None], clusters, inference))
     both = (sums[0][:, -1] > 0) & (sums[1][:, -1] > 0)
     first, second = (each[both, :-1] / each[both, -1:] for each in sums)
     return means[1] - means[0], second - first

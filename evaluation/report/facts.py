@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import Any
 
 from evaluation.report import wording
@@ -89,13 +90,24 @@ def training(result: AuditResult) -> Facts:
     """Objective, length, precision and time; empty for a model trained elsewhere."""
     facts = _listed(result.training, leave=("curve", "stages", "config", "seconds"))
     seconds = result.training.get("seconds")
-    return facts if seconds is None else [*facts, ("Time", duration(seconds))]
+    if seconds is not None:
+        facts.append(("Time", duration(seconds)))
+    speeds = [
+        epoch["pairs_per_second"]
+        for epoch in result.training.get("curve") or ()
+        if epoch.get("pairs_per_second")
+    ]
+    if speeds:
+        facts.append(("Throughput, median epoch", f"{median(speeds):,.0f} pairs/s"))
+    return facts
 
 
 def stages(result: AuditResult) -> Facts:
     """Wall-clock time of each stage of the run."""
     recorded = result.training.get("stages") or {}
-    return [(wording.plain(name), duration(seconds)) for name, seconds in recorded.items() if seconds is not None]
+    return [
+        (wording.plain(name), duration(seconds)) for name, seconds in recorded.items() if seconds is not None
+    ]
 
 
 def configuration(result: AuditResult) -> Facts:
@@ -161,4 +173,6 @@ def provenance(result: AuditResult) -> Facts:
         "Model digest": result.model.get("digest"),
         "Lexicon digest": result.attribute.get("lexicon_digest"),
     }
-    return _listed(recorded, leave=("command",)) + [(label, text(item)) for label, item in digests.items() if item]
+    return _listed(recorded, leave=("command",)) + [
+        (label, text(item)) for label, item in digests.items() if item
+    ]

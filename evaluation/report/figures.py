@@ -1,4 +1,4 @@
-"""Figures as inline SVG. They are drawn on white and placed on a white card, so they read in dark mode too."""
+"""Figures as inline SVG, drawn on white for a white card, so that they read in dark mode too."""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ from typing import Any
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from evaluation.report import wording
 from evaluation.report.grids import Grid
 from evaluation.results import Estimate
 
-WIDTH_IN = 5.4
+WIDTH_IN = 4.7
 SLOT_IN = 0.145
 # Okabe and Ito's colours, which stay apart under colour blindness; marker shapes say the same in grey.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#1d232b", "#CC79A7", "#E69F00")
 MARKERS = ("o", "s", "^", "D", "v", "P")
 INK, QUIET, BAND = "#1d232b", "#68717d", "#dfe3e8"
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 9,
     "text.parse_math": False,
@@ -46,16 +47,33 @@ class Picture:
     caption: str
 
 
-def dot_plot(grid: Grid, *, axis: str, caption: str) -> Picture:
+def shared_limits(grids: Iterable[Grid]) -> tuple[float, float]:
+    """Horizontal limits that hold every value, interval and null of ``grids``, so that panels compare."""
+    rows = [row for grid in grids for line in grid.lines for row in line.cells if row]
+    numbers = [
+        wording.scaled(row, number)
+        for row in rows
+        for number in (row.value, row.low, row.high, row.null, row.null_low, row.null_high)
+        if number is not None
+    ]
+    low, high = min(numbers), max(numbers)
+    margin = 0.04 * (high - low) or 1.0
+    return low - margin, high + margin
+
+
+def dot_plot(grid: Grid, *, axis: str, caption: str, limits: tuple[float, float]) -> Picture:
     """One dot with its interval per cell, on that cell's null band and chance mark.
 
     Args:
         grid: levels only; lines become rows of the plot, columns become colours.
         axis: label of the horizontal axis with its unit.
         caption: what the figure shows, printed under it.
+        limits: ends of the horizontal axis.
     """
     with matplotlib.rc_context(STYLE):
-        slots = sum(len(list(filter(None, line.cells))) + 1 for line in grid.lines) + 2 * len(list(grid.sections()))
+        slots = sum(len(list(filter(None, line.cells))) + 1 for line in grid.lines) + 2 * len(
+            list(grid.sections())
+        )
         figure = Figure(figsize=(WIDTH_IN, 1.0 + SLOT_IN * slots), layout="constrained")
         axes = figure.subplots()
         _draw_lines(axes, grid)
@@ -64,7 +82,7 @@ def dot_plot(grid: Grid, *, axis: str, caption: str) -> Picture:
         axes.set_axisbelow(True)
         axes.tick_params(axis="y", length=0)
         axes.spines["left"].set_visible(False)
-        axes.margins(x=0.04)
+        axes.set_xlim(limits)
         handles, labels = axes.get_legend_handles_labels()
         unique = dict(zip(labels, handles, strict=True))
         ordered = [name for name in (*grid.columns, "chance", "null band") if name in unique]
@@ -84,7 +102,13 @@ def _draw_lines(axes: Axes, grid: Grid) -> None:
     place, ticks, names = 0.0, [], []
     for section, lines in grid.sections():
         axes.text(
-            0, place + 0.2, section, transform=axes.get_yaxis_transform(), weight="bold", va="center", clip_on=False
+            0,
+            place + 0.2,
+            section,
+            transform=axes.get_yaxis_transform(),
+            weight="bold",
+            va="center",
+            clip_on=False,
         )
         place += 1.6
         for line in lines:
@@ -105,10 +129,12 @@ def _draw_cell(axes: Axes, row: Estimate, *, place: float, series: int, label: s
     colour, marker = COLOURS[series % len(COLOURS)], MARKERS[series % len(MARKERS)]
     if row.null_low is not None and row.null_high is not None:
         left, right = wording.scaled(row, row.null_low), wording.scaled(row, row.null_high)
-        axes.barh(place, right - left, left=left, height=1.0, color=BAND, label="null band", zorder=1)
+        axes.barh(place, right - left, left=left, height=1.04, color=BAND, label="null band", zorder=1)
     if row.null is not None:
         null = wording.scaled(row, row.null)
-        axes.plot([null, null], [place - 0.5, place + 0.5], color=QUIET, linewidth=1, label="chance", zorder=2)
+        axes.plot(
+            [null, null], [place - 0.52, place + 0.52], color=QUIET, linewidth=1, label="chance", zorder=2
+        )
     if row.low is not None and row.high is not None:
         ends = [wording.scaled(row, row.low), wording.scaled(row, row.high)]
         axes.plot(ends, [place, place], color=colour, linewidth=1.5, solid_capstyle="butt", zorder=3)
@@ -129,7 +155,12 @@ def _dot_plot_alt(grid: Grid, caption: str) -> str:
 
 
 def curve_plot(
-    curve: Sequence[Mapping[str, Any]], *, series: Mapping[str, str], axis: str, scale: float = 1.0
+    curve: Sequence[Mapping[str, Any]],
+    *,
+    series: Mapping[str, str],
+    axis: str,
+    caption: str,
+    scale: float = 1.0,
 ) -> Picture | None:
     """Values by epoch, one line per key of ``series`` (key → label); ``None`` where nothing was recorded."""
     points = {key: list(_points(curve, key, scale)) for key in series}
@@ -146,7 +177,7 @@ def curve_plot(
             )
         axes.set_xlabel("epoch")
         axes.set_ylabel(axis)
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(axis="y", color="#eef0f3", linewidth=0.8)
         if len(drawn) > 1:
             axes.legend(frameon=False)
@@ -155,7 +186,6 @@ def curve_plot(
             f"{line[-1][0]:g}"
             for key, line in drawn.items()
         )
-        caption = f"{axis[:1].upper()}{axis[1:]} by epoch."
         return Picture(uri=_data_uri(figure), alt=f"Line plot. {caption} {ends}.", caption=caption)
 
 

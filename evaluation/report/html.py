@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import os
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from evaluation.report import facts, figures, grids, narrative, wording
+from evaluation.report import facts, figures, layout, narrative, wording
+from evaluation.report.grids import Grid
 from evaluation.results import AuditResult
 
 
@@ -22,7 +23,7 @@ def write_report(result: AuditResult, path: Path) -> None:
     html = render_html(result)
     partial = path.with_name(path.name + ".partial")
     partial.write_text(html, encoding="utf-8")
-    os.replace(partial, path)
+    partial.replace(path)
 
 
 def render_html(result: AuditResult) -> str:
@@ -30,26 +31,32 @@ def render_html(result: AuditResult) -> str:
 
     Everything that comes from ``result`` is escaped. Missing keys and rows leave out what they would fill.
     """
-    leakage, cost = grids.leakage_grids(result), grids.cost_grids(result)
-    return _environment().get_template("report.html.j2").render(
-        perceived=wording.perceived(result),
-        subtitle=_subtitle(result),
-        summary=narrative.summary(result),
-        tiles=_tiles(result),
-        facts=facts,
-        result=result,
-        leakage=leakage,
-        leakage_figures=_leakage_figures(result, leakage),
-        shift=[narrative.leakage(result, split=grid.split) for grid in leakage if grid.split != "test"],
-        changes=grids.change_grid(result),
-        fitted=grids.fitted_grid(result),
-        fitted_sentence=narrative.fitted(result),
-        systems=_systems(result),
-        cost=cost,
-        cost_figures=_cost_figures(cost),
-        geometry=grids.geometry_grid(result),
-        geometry_sentence=narrative.geometry(result),
-        curves=_curves(result),
+    leakage, cost = layout.leakage_grids(result), layout.cost_grids(result)
+    return (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            perceived=wording.perceived(result),
+            title=_title(result),
+            subtitle=_subtitle(result),
+            summary=narrative.summary(result),
+            tiles=_tiles(result),
+            facts=facts,
+            result=result,
+            leakage=leakage,
+            leakage_figures=_leakage_figures(result, leakage),
+            shift=[narrative.leakage(result, split=grid.split) for grid in leakage if grid.split != "test"],
+            changes=layout.change_grid(result),
+            fitted=layout.fitted_grid(result),
+            fitted_sentence=narrative.fitted(result),
+            systems=_systems(result),
+            cost=cost,
+            cost_figures=_cost_figures(cost),
+            own_task=_own_task(result),
+            geometry=layout.geometry_grid(result),
+            geometry_sentence=narrative.geometry(result),
+            curves=_curves(result),
+        )
     )
 
 
@@ -63,13 +70,31 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.globals["wording"] = wording
+    environment.filters["keep_together"] = _keep_together
     return environment
+
+
+def _keep_together(sentence: str) -> str:
+    """Intervals and their values never break across lines."""
+    return re.sub(r" \[([^\[\], ]+), ([^\[\], ]+)\]", "\u00a0[\\1,\u00a0\\2]", sentence)
+
+
+def _title(result: AuditResult) -> str:
+    if not result.select("leakage/"):
+        return "What the model retrieves and recognises"
+    costs = ", and what suppressing it costs" if result.model.get("eraser") else ""
+    return f"Leakage of {wording.perceived(result)}{costs}"
 
 
 def _subtitle(result: AuditResult) -> list[str]:
     """Model, corpus and date in the line under the title."""
     model, data = result.model, result.data
-    parts = (model.get("architecture"), model.get("image_tower"), data.get("name"), result.provenance.get("created"))
+    parts = (
+        model.get("architecture"),
+        model.get("image_tower"),
+        data.get("name"),
+        result.provenance.get("created"),
+    )
     return [str(part) for part in parts if part]
 
 
@@ -77,6 +102,12 @@ def _systems(result: AuditResult) -> list[tuple[str, str]]:
     """The systems that were measured and what each is there for."""
     measured = wording.ordered((row.system for row in result.rows), wording.SYSTEMS)
     return [(system, wording.SYSTEMS[system]) for system in measured if system in wording.SYSTEMS]
+
+
+def _own_task(result: AuditResult) -> str:
+    """Label of the zero-shot task that recognises the attribute itself, empty if it was not measured."""
+    prefix = f"zero_shot/{wording.attribute_name(result)}_top"
+    return next((wording.metric_label(row.name) for row in result.select(prefix)), "")
 
 
 def _tiles(result: AuditResult) -> list[dict[str, str]]:
@@ -90,7 +121,9 @@ def _tiles(result: AuditResult) -> list[dict[str, str]]:
     )
     tiles = []
     for label, name in wanted:
-        rows = {row.system: row for row in result.select(name, split="test") if row.name == name and not row.group}
+        rows = {
+            row.system: row for row in result.select(name, split="test") if row.name == name and not row.group
+        }
         shown = [rows[system] for system in (narrative.OFF, narrative.ON) if system in rows]
         if shown:
             tiles.append(
@@ -103,27 +136,29 @@ def _tiles(result: AuditResult) -> list[dict[str, str]]:
     return tiles
 
 
-def _leakage_figures(result: AuditResult, leakage: list[grids.Grid]) -> list[figures.Picture]:
+def _leakage_figures(result: AuditResult, leakage: list[Grid]) -> list[figures.Picture]:
     return [
         figures.dot_plot(
             grid,
             axis="balanced accuracy of the attacker",
             caption=f"{wording.split_label(grid.split)}: leakage of {wording.perceived(result)} "
             "by system and attacker.",
+            limits=figures.shared_limits(leakage),
         )
         for grid in leakage
     ]
 
 
-def _cost_figures(cost: list[grids.Grid]) -> list[figures.Picture]:
+def _cost_figures(cost: list[Grid]) -> list[figures.Picture]:
+    levels = [grid.levels() for grid in cost if grid.levels().lines]
     return [
         figures.dot_plot(
-            levels,
+            grid,
             axis="per cent",
             caption=f"{wording.split_label(grid.split)}: retrieval and classification by system.",
+            limits=figures.shared_limits(levels),
         )
-        for grid in cost
-        if (levels := grid.levels()).lines
+        for grid in levels
     ]
 
 
@@ -131,7 +166,13 @@ def _curves(result: AuditResult) -> list[figures.Picture]:
     curve: list[Any] = result.training.get("curve") or []
     recalls = {"val_i2t_recall_10": "image → text", "val_t2i_recall_10": "text → image"}
     plots = (
-        figures.curve_plot(curve, series={"loss": "training loss"}, axis="training loss"),
-        figures.curve_plot(curve, series=recalls, axis="validation recall at 10, per cent", scale=100),
+        figures.curve_plot(curve, series={"loss": "loss"}, axis="loss", caption="Training loss by epoch."),
+        figures.curve_plot(
+            curve,
+            series=recalls,
+            axis="R@10, per cent",
+            caption="Validation recall at 10 by epoch.",
+            scale=100,
+        ),
     )
     return [plot for plot in plots if plot]

@@ -13,9 +13,14 @@ ATTACKER_KINDS = {"the linear attacker": ("logistic",), "nonlinear attackers": (
 RECALLS = {"image-to-text": "retrieval/i2t_recall_10", "text-to-image": "retrieval/t2i_recall_10"}
 
 
-def summary(result: AuditResult) -> tuple[str, str, str]:
+def summary(result: AuditResult) -> tuple[str, ...]:
     """What changed, what attackers still find, what it cost; all on the ``test`` split."""
-    return leakage(result, split="test"), attackers(result, split="test"), retrieval(result, split="test")
+    sentences = (
+        leakage(result, split="test"),
+        attackers(result, split="test"),
+        retrieval(result, split="test"),
+    )
+    return tuple(filter(None, sentences))
 
 
 def _row(result: AuditResult, name: str, system: str, split: str) -> Estimate | None:
@@ -38,20 +43,30 @@ def leakage(result: AuditResult, *, split: str) -> str:
     name = f"leakage/{wording.attribute_name(result)}/embedding/max"
     off, on = _row(result, name, OFF, split), _row(result, name, ON, split)
     change, control = (_row(result, f"{name}_change", system, split) for system in (ON, RANDOM))
-    subject = (
-        f"leakage of {wording.perceived(result)} from the image embedding{_place(split)} (maximum over attackers)"
-    )
+    where = f"the image embedding{_place(split)} (maximum over attackers)"
+    subject = f"leakage of {wording.perceived(result)} from {where}"
     if off and on:
         clauses = [_movement(subject, off=off, on=on, change=change), _remainder(on)]
     elif only := off or on:
-        clauses = [f"The {subject} is {wording.estimate(only)} with the {only.system}{_facts(None, only)}"]
-        clauses += [_remainder(only), "" if on else "no eraser was measured"]
+        clauses = [_level(subject, only), _remainder(only), "" if on else "no eraser was measured"]
     else:
-        return f"The {subject} was not measured."
+        return f"{_capital(subject)} was not measured."
     if (result.model.get("eraser") or {}).get("changes_images") is False:
         clauses.append("the eraser leaves image embeddings as they are, so their leakage cannot change")
     clauses.append(_control(control, change))
-    return "; ".join(filter(None, clauses)) + "."
+    return _sentence(clauses)
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _sentence(clauses: Sequence[str]) -> str:
+    return f"{_capital('; '.join(filter(None, clauses)))}."
+
+
+def _level(subject: str, row: Estimate) -> str:
+    return f"{subject} is {wording.estimate(row)} with the {row.system}{_facts(None, row)}"
 
 
 def _movement(subject: str, *, off: Estimate, on: Estimate, change: Estimate | None) -> str:
@@ -59,17 +74,16 @@ def _movement(subject: str, *, off: Estimate, on: Estimate, change: Estimate | N
     before, after, facts = wording.estimate(off), wording.estimate(on), _facts(change, on)
     match wording.verdict(change) if change else "untested":
         case "lower":
-            verb = "was reduced" if not on.higher_is_better else "fell"
-            return f"{subject[:1].upper()}{subject[1:]} {verb} from {before} to {after}{facts}"
+            verb = "fell" if on.higher_is_better else "was reduced"
+            return f"{subject} {verb} from {before} to {after}{facts}"
         case "higher":
-            verb = "increased" if not on.higher_is_better else "rose"
-            return f"{subject[:1].upper()}{subject[1:]} {verb} from {before} to {after}{facts}"
+            verb = "rose" if on.higher_is_better else "increased"
+            return f"{subject} {verb} from {before} to {after}{facts}"
         case "not shown":
-            return f"No change in the {subject} could be shown: {before} with the {OFF}, {after} with it on{facts}"
-    return (
-        f"The {subject} is {before} with the {OFF} and {after} with it on, "
-        f"a difference without an interval{facts}"
-    )
+            return (
+                f"no change could be shown in {subject}: {before} with the {OFF}, {after} with it on{facts}"
+            )
+    return f"{subject} is {before} with the {OFF} and {after} with it on, a difference not tested{facts}"
 
 
 def _facts(change: Estimate | None, level: Estimate) -> str:
@@ -80,33 +94,36 @@ def _facts(change: Estimate | None, level: Estimate) -> str:
 
 def _remainder(row: Estimate) -> str:
     """Whether what is left can be told from chance."""
-    above, band = wording.above_null(row), wording.null_band(row)
-    yardstick = f"its null band {band}" if band else "chance"
-    if above is None:
+    beyond, band = wording.beyond_chance(row), wording.null_band(row)
+    if beyond is None:
         return "no null was computed to compare it with"
-    return f"it stays above {yardstick}" if above else f"it cannot be told from {yardstick}"
+    if beyond:
+        return f"it lies above its null band {band}" if band else "it lies above chance"
+    return f"it cannot be told from chance{f' (null band {band})' if band else ''}"
 
 
 def _control(control: Estimate | None, change: Estimate | None) -> str:
-    """What removing a random direction did, and whether that takes the credit from the eraser."""
+    """What removing random directions did, and whether that takes the credit from the eraser."""
     if control is None:
         return ""
     shown = wording.verdict(control)
     if change and shown == "lower" == wording.verdict(change):
-        return f"removing a random direction instead also reduced it, by {wording.estimate(control)}"
-    return f"removing a random direction instead changed it by {wording.estimate(control)}"
+        return f"removing random directions instead also reduced it, by {wording.estimate(control)}"
+    return f"removing random directions instead changed it by {wording.estimate(control)}"
 
 
 def attackers(result: AuditResult, *, split: str) -> str:
-    """Which attackers, linear and nonlinear, still find the attribute in the image embedding."""
+    """Which attackers, linear and nonlinear, still find the attribute; empty if no attacker was measured."""
     attribute, what = wording.attribute_name(result), wording.perceived(result)
     prefix = f"leakage/{attribute}/embedding/"
     system = ON if result.select(prefix, split=split, system=ON) else OFF
-    found, lost, unknown = [], [], []
+    found: list[str] = []
+    lost: list[str] = []
+    unknown: list[str] = []
     for kind, names in ATTACKER_KINDS.items():
         rows = [row for name in names if (row := _row(result, prefix + name, system, split))]
-        for above, kinds in ((True, found), (False, lost), (None, unknown)):
-            same = [row for row in rows if wording.above_null(row) is above]
+        for beyond, kinds in ((True, found), (False, lost), (None, unknown)):
+            same = [row for row in rows if wording.beyond_chance(row) is beyond]
             if same:
                 kinds.append(f"{kind} ({', '.join(_attacker(row) for row in same)})")
     clauses = []
@@ -121,9 +138,7 @@ def attackers(result: AuditResult, *, split: str) -> str:
         )
     if unknown:
         clauses.append(f"{_joined(unknown)} had no null to compare with")
-    if not clauses:
-        return f"What single attackers find of {what}{_place(split)} was not measured."
-    return f"With the {system}, {'; '.join(clauses)}."
+    return f"With the {system}{_place(split)}, {'; '.join(clauses)}." if clauses else ""
 
 
 def _attacker(row: Estimate) -> str:
@@ -142,12 +157,14 @@ def retrieval(result: AuditResult, *, split: str) -> str:
         off, on = _row(result, name, OFF, split), _row(result, name, ON, split)
         subject = f"{direction} recall at 10{_place(split)}"
         if off and on:
-            clauses.append(_movement(subject, off=off, on=on, change=_row(result, f"{name}_change", ON, split)))
+            clauses.append(
+                _movement(subject, off=off, on=on, change=_row(result, f"{name}_change", ON, split))
+            )
         elif only := off or on:
-            clauses.append(f"The {subject} is {wording.estimate(only)} with the {only.system}{_facts(None, only)}")
+            clauses.append(_level(subject, only))
     if not clauses:
         return f"Retrieval{_place(split)} was not measured."
-    return "; ".join([clauses[0], *(text[:1].lower() + text[1:] for text in clauses[1:])]) + "."
+    return _sentence(clauses)
 
 
 def fitted(result: AuditResult) -> str:
@@ -157,13 +174,12 @@ def fitted(result: AuditResult) -> str:
     if on is None:
         return ""
     before = f" ({wording.estimate(off)} with it off)" if off else ""
-    above = wording.above_null(on)
     meaning = {
         True: "so even there the erasure leaves something to a linear attacker",
         False: "which cannot be told from chance: what a linear attacker finds on other data comes from "
         "estimating the directions on a finite sample and from the shift between samples",
         None: "without a null to compare it with",
-    }[above]
+    }[wording.beyond_chance(on)]
     return (
         f"On the data the eraser was fitted on, a linear attacker reaches {wording.estimate(on)} with the "
         f"eraser on{before}, {meaning}."
@@ -177,8 +193,9 @@ def geometry(result: AuditResult) -> str:
     if angle is None:
         return ""
     share = cos(radians(angle.value)) ** 2
+    random = f" (random directions: {wording.chance(angle)} {wording.null_band(angle)})" if angle.null else ""
     return (
-        f"The text direction and the image direction of the attribute are {wording.estimate(angle)} apart, so "
-        f"removing the text direction alone takes out {wording.decimal(100 * share, 1)}% of the squared length "
-        "of the image direction."
+        f"The text direction and the difference between the groups' mean image embeddings are "
+        f"{wording.estimate(angle)} apart{random}, so removing the text direction alone takes out "
+        f"{100 * share:.1f}% of the squared length of that difference."
     )

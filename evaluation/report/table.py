@@ -2,75 +2,101 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import textwrap
+from collections.abc import Iterator
+from dataclasses import replace
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
 from evaluation.report import wording
-from evaluation.report.grids import Grid, Line, cost_grids, leakage_grids
+from evaluation.report.grids import Grid, Line
+from evaluation.report.layout import cost_grids, leakage_grids
 from evaluation.results import AuditResult, Estimate
 
-WIDE = 118
+LEFT_TO_THE_REPORT = ("R@1", "R@5", "top 5")
 NARROW_COLUMNS = ("eraser off", "eraser on", "random direction", "change, eraser on")
+HEADING_WIDTH = 12
+UNBOUNDED = 10_000
 
 
 def print_summary(result: AuditResult, console: Console | None = None) -> None:
     """Print leakage by system and attacker, and what the eraser cost, per split.
 
-    On a terminal of less than ``WIDE`` columns intervals go under their values and the cost table keeps
-    ``NARROW_COLUMNS``. Where the output is no terminal every estimate is one plain line.
+    A terminal gets the widest of three layouts that fits: intervals beside their values, under them, and
+    under them with ``NARROW_COLUMNS`` only. Anything else gets one plain line per line of a table.
     """
-    console = console or Console(highlight=False)
-    tables = [(f"Leakage of {wording.perceived(result)}, balanced accuracy", leakage_grids(result))]
-    tables.append(("Cost of the eraser", cost_grids(result)))
-    for title, grids in tables:
-        for grid in grids:
-            heading = f"{title}: {wording.split_label(grid.split)}"
-            if console.is_terminal:
-                console.print(_table(grid, heading, wide=console.width >= WIDE))
-            else:
-                _print_plain(console, grid, heading)
+    console = console or Console()
+    for title, grid in _titled(result):
+        if console.is_terminal:
+            console.print(_fitting(grid, title, console))
+            console.line()
+        else:
+            for text in (title, *_plain_lines(grid)):
+                console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
-def _table(grid: Grid, title: str, *, wide: bool) -> Table:
-    if not wide and "eraser off" in grid.columns:
-        grid = grid.keep(NARROW_COLUMNS)
-    table = Table(title=Text(title, "bold"), title_justify="left", box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
-    table.add_column(Text(grid.corner))
-    for column in (*grid.columns, "chance"):
-        table.add_column(Text(column), justify="right")
-    for section, lines in grid.sections():
-        table.add_row(Text(section, "bold"))
-        for line in lines:
-            table.add_row(f"  {line.label}", *(_cell(cell, wide) for cell in line.cells), _chance(line, wide))
-        table.add_section()
+def _titled(result: AuditResult) -> Iterator[tuple[str, Grid]]:
+    for grid in leakage_grids(result):
+        yield (
+            f"Leakage of {wording.perceived(result)} (balanced accuracy, 95% intervals)\n{_about(grid)}",
+            grid,
+        )
+    for grid in cost_grids(result):
+        lines = tuple(line for line in grid.lines if not line.label.endswith(LEFT_TO_THE_REPORT))
+        yield (
+            f"Utility (per cent, changes in points, 95% intervals)\n{_about(grid)}",
+            replace(grid, lines=lines),
+        )
+
+
+def _about(grid: Grid) -> str:
+    return f"{wording.split_label(grid.split)}, {grid.counts()}"
+
+
+def _fitting(grid: Grid, title: str, console: Console) -> Table:
+    narrow = grid.keep(NARROW_COLUMNS) if set(NARROW_COLUMNS) & set(grid.columns) else grid
+    for layout, gap, space in ((grid, " ", 1), (grid, "\n", 1), (narrow, "\n", 0)):
+        table = _table(layout, gap, space=space)
+        if (
+            Measurement.get(console, console.options.update(max_width=UNBOUNDED), table).maximum
+            <= console.width
+        ):
+            break
+    table.title = Text(title, "bold")
     return table
 
 
-def _cell(row: Estimate | None, wide: bool) -> Text:
+def _table(grid: Grid, gap: str, *, space: int) -> Table:
+    table = Table(title_justify="left", box=SIMPLE_HEAD, show_edge=False, padding=(0, space, 0, 0))
+    table.add_column(Text(grid.corner))
+    for column in (*grid.columns, "chance"):
+        table.add_column(Text(textwrap.fill(column, HEADING_WIDTH)), justify="right")
+    for section, lines in grid.sections():
+        table.add_row(Text(section, "italic"))
+        for line in lines:
+            cells = (_cell(cell, gap) for cell in line.cells)
+            table.add_row(Text(f" {line.label}"), *cells, Text(_chance(line, gap), "dim"))
+    return table
+
+
+def _cell(row: Estimate | None, gap: str) -> Text:
     if row is None:
         return Text("")
-    return Text.assemble(wording.value(row), " " if wide else "\n", (wording.interval(row), "dim"))
+    return Text.assemble(wording.value(row), gap, (wording.interval(row), "dim"))
 
 
-def _chance(line: Line, wide: bool) -> Text:
-    reference = line.reference
-    gap = " " if wide else "\n"
-    return Text(f"{wording.chance(reference)}{gap}{wording.null_band(reference)}".rstrip(), "dim")
+def _chance(line: Line, gap: str) -> str:
+    return gap.join(filter(None, (wording.chance(line.reference), wording.null_band(line.reference))))
 
 
-def _print_plain(console: Console, grid: Grid, heading: str) -> None:
-    for text in (heading, *_plain_lines(grid)):
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
-
-
-def _plain_lines(grid: Grid) -> Iterable[str]:
+def _plain_lines(grid: Grid) -> Iterator[str]:
     for line in grid.lines:
-        for column, cell in zip(grid.columns, line.cells, strict=True):
-            if cell:
-                null = wording.chance(cell)
-                known = f"  chance {null} {wording.null_band(cell)}".rstrip() if null else ""
-                yield f"  {line.section} | {line.label} | {column}: {wording.estimate(cell)}{known}"
+        cells = zip(grid.columns, line.cells, strict=True)
+        parts = [f"{column} {wording.estimate(cell)}" for column, cell in cells if cell]
+        if chance := _chance(line, " "):
+            parts.append(f"chance {chance}")
+        yield f"  {line.section}, {line.label}: {'; '.join(parts)}"

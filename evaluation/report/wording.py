@@ -15,16 +15,17 @@ SYSTEMS = {
     "untrained tower": "the same image tower with random weights",
     "eraser off": "the trained model as it is",
     "eraser on": "the trained model with the attribute directions suppressed",
-    "random direction": "the trained model with random directions removed instead: the control of the eraser",
+    "random direction": "as many random directions removed instead: the control of the eraser",
 }
 REPRESENTATIONS = {"pixels": "Pixels", "features": "Tower features", "embedding": "Image embedding"}
 ATTACKERS = {"logistic": "logistic", "rbf_svm": "RBF SVM", "mlp": "MLP", "max": "max"}
-SPLITS = {"test": "Test (training styles)", "openmoji": "OpenMoji (style shift)", "train": "Train"}
+SPLITS = {
+    "test": "Test (training styles)",
+    "openmoji": "OpenMoji (style shift)",
+    "train": "Train",
+    "val": "Validation",
+}
 METRICS = {
-    "zero_shot/role_top1": "Role, top 1",
-    "zero_shot/role_top5": "Role, top 5",
-    "zero_shot/gender_top1": "Gender, top 1",
-    "probe/subgroup_accuracy": "Subgroup accuracy",
     "cross_modal_angle": "Cross-modal angle",
     "cosine_kept": "Cosine kept (before · after)",
 }
@@ -41,14 +42,15 @@ def ordered(keys: Iterable[str], known: Iterable[str]) -> list[str]:
 
 
 def attribute_name(result: AuditResult) -> str:
-    """Key of the audited attribute, as in ``leakage/{attribute}/…``."""
+    """Key of the audited attribute, as in ``leakage/{attribute}/…``; empty where none was audited."""
     leakage = (row.name.split("/")[1] for row in result.select("leakage/") if row.name.count("/") == 3)
-    return str(result.attribute.get("name") or next(leakage, "attribute"))
+    return str(result.attribute.get("name") or next(leakage, ""))
 
 
 def perceived(result: AuditResult) -> str:
     """``perceived gender``: labels come from names and drawings, never from people themselves."""
-    return f"perceived {attribute_name(result).replace('_', ' ')}"
+    name = attribute_name(result).replace("_", " ")
+    return f"perceived {name}" if name else "a protected attribute"
 
 
 def plain(key: str) -> str:
@@ -61,10 +63,12 @@ def plain(key: str) -> str:
 
 def metric_label(name: str) -> str:
     """Label of a metric name without its ``_change``."""
-    recall = re.fullmatch(r"retrieval/(i2t|t2i)_recall_(\d+)", name)
-    if recall:
+    if recall := re.fullmatch(r"retrieval/(i2t|t2i)_recall_(\d+)", name):
         return f"{ARROWS[recall[1]]}, R@{recall[2]}"
-    return METRICS.get(name) or METRICS.get(name.rsplit("/", 1)[-1]) or plain(name.rsplit("/", 1)[-1])
+    if top := re.fullmatch(r"zero_shot/(.+)_top(\d+)", name):
+        return f"{plain(top[1])}, top {top[2]}"
+    last = name.rsplit("/", 1)[-1]
+    return METRICS.get(last, plain(last))
 
 
 def split_label(split: str) -> str:
@@ -76,36 +80,39 @@ def split_label(split: str) -> str:
 class _Style:
     scale: float
     digits: int
-    suffix: str
+    suffix: str = ""
+
+
+def _in_points(row: Estimate) -> bool:
+    return row.unit == "fraction" and row.name.startswith(("retrieval/", "zero_shot/", "probe/"))
 
 
 def _style(row: Estimate) -> _Style:
-    change = int(row.name.endswith("_change"))
+    change = row.name.endswith("_change")
     if row.unit == "degrees":
         return _Style(1, 1 + change, "°")
-    if row.unit == "fraction" and row.name.startswith(("retrieval/", "zero_shot/", "probe/")):
-        return _Style(100, 1 + change, " points" if change else "%")
+    if _in_points(row):
+        return _Style(100, 1 + change, "" if change else "%")
     if row.unit == "fraction":
-        return _Style(1, 3 if row.name.startswith("geometry/") else 2 + change, "")
+        return _Style(1, 3 if change or row.name.startswith("geometry/") else 2)
     return _Style(1, 3, f" {row.unit}")
 
 
-def decimal(number: float, digits: int) -> str:
-    """``.78``, ``−.04``, ``12.3``: no zero before the point of a proper fraction, no negative zero."""
-    text = f"{abs(number):.{digits}f}"
-    sign = MINUS if number < 0 and float(text) else ""
-    return sign + (text[1:] if digits > 1 and text.startswith("0.") else text)
-
-
-def scaled(row: Estimate, number: float) -> float:
-    """``number`` in the unit ``row`` is printed in (fractions of retrieval as per cent)."""
-    return number * _style(row).scale
-
-
 def number(row: Estimate, raw: float) -> str:
-    """``raw`` as ``row`` prints its numbers, without the unit."""
+    """``raw`` as ``row`` prints its numbers, without the unit: ``.78``, ``−.041``, ``30.4``.
+
+    Proper fractions have no zero before the point; nothing prints as minus zero. Changes carry one digit
+    more than levels.
+    """
     style = _style(row)
-    return decimal(raw * style.scale, style.digits)
+    text = f"{abs(scaled(row, raw)):.{style.digits}f}"
+    sign = MINUS if raw < 0 and float(text) else ""
+    return sign + (text.removeprefix("0") if row.unit == "fraction" and style.scale == 1 else text)
+
+
+def scaled(row: Estimate, raw: float) -> float:
+    """``raw`` in the unit ``row`` is printed in: fractions of utility metrics become per cent."""
+    return raw * _style(row).scale
 
 
 def value(row: Estimate) -> str:
@@ -121,8 +128,9 @@ def interval(row: Estimate) -> str:
 
 
 def estimate(row: Estimate) -> str:
-    """``value [low, high]``."""
-    return f"{value(row)} {interval(row)}".rstrip()
+    """``value [low, high]``; differences of percentages say that they are points."""
+    points = "points" if _in_points(row) and row.name.endswith("_change") else ""
+    return " ".join(filter(None, (value(row), interval(row), points)))
 
 
 def chance(row: Estimate | None) -> str:
@@ -137,11 +145,13 @@ def null_band(row: Estimate | None) -> str:
     return f"[{number(row, row.null_low)}, {number(row, row.null_high)}]"
 
 
-def above_null(row: Estimate) -> bool | None:
-    """Whether the value lies above the central 95% of its null; without a band, whether ``low > null``.
+def beyond_chance(row: Estimate) -> bool | None:
+    """Whether the value lies beyond the central 95% of its null, above for fractions, below for angles.
 
-    ``None`` where neither is defined.
+    Without a band the interval decides, by excluding the null or not. ``None`` where neither is defined.
     """
+    if row.unit == "degrees":
+        return None if row.null_low is None else row.value < row.null_low
     if row.null_high is not None:
         return row.value > row.null_high
     if row.low is not None and row.null is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from scipy.stats import hypergeom
@@ -57,24 +58,23 @@ def retrieval(
     """
     pairs = _pairs(relevant, len(image), len(text))
     rows = []
-    for direction, queries, items, links, owners in _directions(image, text, pairs, clusters):
-        rank = _ranks(queries, items, links)
-        sizes = np.bincount(links[0])
+    for way in _directions(image, text, pairs, clusters):
+        rank, total = _ranks(way), len(way.items)
         for k in ks:
             hits = rank <= k
-            value, low, high = mean_interval(hits, owners, inference)
-            chance = hypergeom.sf(0, len(items), sizes, min(k, len(items)))
-            fields = null_fields(value, _chance_draws(chance, owners, inference), inference)
+            value, low, high = mean_interval(hits, way.clusters, inference)
+            chance = hypergeom.sf(0, total, np.bincount(way.query), min(k, total))
+            fields = null_fields(value, _chance_draws(chance, way.clusters, inference), inference)
             fields["null"] = float(np.mean(chance))
             rows.append(
                 Estimate(
-                    name=f"retrieval/{direction}_recall_{k}",
+                    name=f"retrieval/{way.name}_recall_{k}",
                     value=value,
                     low=low,
                     high=high,
                     **fields,
                     n=len(hits),
-                    n_clusters=cluster_count(owners),
+                    n_clusters=cluster_count(way.clusters),
                     split=split,
                     system=system,
                     higher_is_better=True,
@@ -103,22 +103,22 @@ def recall_change(
     first = _directions(before_image, text, pairs, clusters)
     second = _directions(after_image, text, pairs, clusters)
     rows = []
-    for (direction, *before, owners), (_, *after, _) in zip(first, second, strict=True):
-        rank_before, rank_after = _ranks(*before), _ranks(*after)
+    for before, after in zip(first, second, strict=True):
+        rank_before, rank_after = _ranks(before), _ranks(after)
         for k in ks:
             value, low, high, p_value = paired_mean_difference(
-                rank_after <= k, rank_before <= k, owners, inference
+                rank_after <= k, rank_before <= k, before.clusters, inference
             )
             rows.append(
                 Estimate(
-                    name=f"retrieval/{direction}_recall_{k}_change",
+                    name=f"retrieval/{before.name}_recall_{k}_change",
                     value=value,
                     low=low,
                     high=high,
                     null=0.0,
                     p_value=p_value,
-                    n=len(owners),
-                    n_clusters=cluster_count(owners),
+                    n=len(rank_after),
+                    n_clusters=cluster_count(before.clusters),
                     split=split,
                     system=system,
                     higher_is_better=True,
@@ -133,9 +133,9 @@ def recall_at(
     """Recalls of ``retrieval`` without uncertainty, keyed ``i2t_recall_{k}`` and ``t2i_recall_{k}``."""
     pairs = _pairs(relevant, len(image), len(text))
     return {
-        f"{direction}_recall_{k}": float(np.mean(rank <= k))
-        for direction, queries, items, links, _ in _directions(image, text, pairs, np.arange(len(image)))
-        for rank in [_ranks(queries, items, links)]
+        f"{way.name}_recall_{k}": float(np.mean(rank <= k))
+        for way in _directions(image, text, pairs, np.arange(len(image)))
+        for rank in [_ranks(way)]
         for k in ks
     }
 
@@ -153,11 +153,18 @@ def unit_rows(x: np.ndarray) -> np.ndarray:
     return np.divide(x, length, out=np.zeros_like(x), where=length > 0)
 
 
-Links = tuple[np.ndarray, np.ndarray]
-Direction = tuple[str, np.ndarray, np.ndarray, Links, np.ndarray]
+class _Direction(NamedTuple):
+    """Unit queries and items, their relevant (query, item) indices sorted by query, clusters of queries."""
+
+    name: str
+    queries: np.ndarray
+    items: np.ndarray
+    query: np.ndarray
+    item: np.ndarray
+    clusters: np.ndarray
 
 
-def _pairs(relevant: Sequence[np.ndarray], images: int, texts: int) -> Links:
+def _pairs(relevant: Sequence[np.ndarray], images: int, texts: int) -> tuple[np.ndarray, np.ndarray]:
     if len(relevant) != images:
         raise ValueError(f"{images} images but captions for {len(relevant)}")
     captions = [np.unique(np.asarray(each, dtype=np.intp)) for each in relevant]
@@ -173,25 +180,24 @@ def _pairs(relevant: Sequence[np.ndarray], images: int, texts: int) -> Links:
 
 
 def _directions(
-    image: np.ndarray, text: np.ndarray, pairs: Links, clusters: np.ndarray
-) -> tuple[Direction, Direction]:
+    image: np.ndarray, text: np.ndarray, pairs: tuple[np.ndarray, np.ndarray], clusters: np.ndarray
+) -> tuple[_Direction, _Direction]:
     image, text = unit_rows(image), unit_rows(text)
     by_text = np.argsort(pairs[1], kind="stable")
-    swapped = pairs[1][by_text], pairs[0][by_text]
-    first_image = swapped[1][np.flatnonzero(np.diff(swapped[0], prepend=-1))]
+    owner, caption = pairs[0][by_text], pairs[1][by_text]
+    first_owner = owner[np.flatnonzero(np.diff(caption, prepend=-1))]
     return (
-        ("i2t", image, text, pairs, clusters),
-        ("t2i", text, image, swapped, clusters[first_image]),
+        _Direction("i2t", image, text, *pairs, clusters),
+        _Direction("t2i", text, image, caption, owner, clusters[first_owner]),
     )
 
 
-def _ranks(queries: np.ndarray, items: np.ndarray, links: Links) -> np.ndarray:
+def _ranks(way: _Direction) -> np.ndarray:
     """Rank ``(q,)`` of each query's best relevant item; items that are not relevant win ties.
 
-    ``links`` are parallel (query, item) indices sorted by query, at least one per query. Scores are held
-    for a block of queries at a time.
+    Scores are held for a block of queries at a time.
     """
-    query, item = links
+    _, queries, items, query, item, _ = way
     starts = np.searchsorted(query, np.arange(len(queries) + 1))
     block = max(1, BLOCK_CELLS // len(items))
     ranks = np.empty(len(queries), dtype=np.intp)

@@ -1,0 +1,146 @@
+"""Heads, towers and the saved directory."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from clip_lite.encoder import ImageTextEncoder
+from clip_lite.errors import UsageError
+from clip_lite.heads import ProjectionHead
+from clip_lite.model import DualEncoder
+from clip_lite.towers import TextTower, pooled_texts, resnet
+from debias.methods.random_direction import random_direction
+
+
+@pytest.fixture
+def model(text_folder: Path) -> DualEncoder:
+    torch.manual_seed(0)
+    tower = TextTower.pretrained(str(text_folder)).eval()
+    return DualEncoder(tower, embedding_dim=24, image_size=32).eval()
+
+
+def pictures(n: int = 5, size: int = 32) -> torch.Tensor:
+    return torch.randint(0, 256, (n, 3, size, size), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+
+
+def test_head_follows_the_paper() -> None:
+    head = ProjectionHead(6, 4).eval()
+    x = torch.randn(3, 6, generator=torch.Generator().manual_seed(0))
+    first, batch_norm, _, second = head.mlp
+    hidden = torch.relu(batch_norm(x @ first.weight.T))
+    summed = hidden @ second.weight.T + second.bias + x @ head.shortcut.weight.T + head.shortcut.bias
+    expected = (summed - summed.mean(1, keepdim=True)) / (summed.var(1, unbiased=False, keepdim=True) + 1e-5).sqrt()
+    assert torch.allclose(head(x), expected, atol=1e-5)
+    assert first.bias is None
+    assert torch.equal(head.shortcut.weight.diagonal(), torch.ones(4))
+    off_diagonal = head.shortcut.weight - torch.eye(4, 6)
+    assert 0 < off_diagonal.abs().max() <= 0.01
+
+
+def test_small_stem_keeps_more_of_a_small_picture() -> None:
+    x = torch.zeros(1, 3, 64, 64)
+    small, width = resnet("resnet18", small_images=True)
+    assert width == 512
+    assert tuple(small.conv1.weight.shape[2:]) == (3, 3)
+    assert small.eval()(x).shape == (1, 512)
+    assert resnet("resnet50", small_images=False)[1] == 2048
+
+
+def test_unknown_tower_lists_the_known() -> None:
+    with pytest.raises(UsageError, match=r"model.image_tower is 'resnet19'.*resnet18.*resnet50"):
+        resnet("resnet19", small_images=True)
+
+
+def test_missing_text_tower_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"model.text_tower .*nothing-here"):
+        TextTower.pretrained(str(tmp_path / "nothing-here"))
+
+
+def test_encoder_contract(model: DualEncoder) -> None:
+    assert isinstance(model, ImageTextEncoder)
+    image = model.encode_image(model.image_transform(pictures()))
+    text = model.encode_text(["a man", "Two Roles!", "left"])
+    assert image.features.shape == (5, 512)
+    assert image.embedding.shape == (5, 24)
+    assert text.shape == (3, 24)
+    for rows in (image.embedding, text):
+        assert torch.allclose(rows.norm(dim=-1), torch.ones(len(rows)), atol=1e-5)
+    assert model.logit_scale.item() == pytest.approx(math.log(1 / 0.07))
+
+
+def test_prompts_are_cleaned_like_training_captions(model: DualEncoder) -> None:
+    assert torch.allclose(model.encode_text(["A man-role!"]), model.encode_text(["a man role"]), atol=1e-6)
+
+
+def test_pooling_ignores_padding_and_batch_order(model: DualEncoder) -> None:
+    texts = ["man", "person with a dark skin tone", "left"]
+    together = pooled_texts(model.text_tower, texts, batch_size=2)
+    alone = torch.cat([pooled_texts(model.text_tower, [text]) for text in texts])
+    assert torch.allclose(together, alone, atol=1e-5)
+
+
+def test_pictures_of_another_size_are_resized(model: DualEncoder) -> None:
+    assert model.image_transform(pictures(size=40)).shape == (5, 3, 32, 32)
+
+
+def test_directory_alone_restores_the_model(model: DualEncoder, tmp_path: Path) -> None:
+    model.attach({"embedding": random_direction(24, rank=2, seed=0), "features": random_direction(512, rank=1, seed=1)})
+    model.save_pretrained(tmp_path / "model")
+    moved = Path(shutil.move(tmp_path / "model", tmp_path / "elsewhere"))
+    loaded = DualEncoder.from_pretrained(moved)
+    pixels = model.image_transform(pictures())
+    for ours, theirs in zip(model.encode_image(pixels), loaded.encode_image(pixels), strict=True):
+        assert torch.equal(ours, theirs)
+    assert torch.equal(model.encode_text(["man"]), loaded.encode_text(["man"]))
+    loaded.erase = False
+    assert not torch.equal(model.encode_image(pixels).embedding, loaded.encode_image(pixels).embedding)
+
+
+def test_eraser_acts_on_what_is_returned(model: DualEncoder) -> None:
+    pixels = model.image_transform(pictures())
+    before = model.encode_image(pixels)
+    eraser = random_direction(24, rank=1, seed=0)
+    model.attach({"embedding": eraser})
+    after = model.encode_image(pixels)
+    expected = torch.nn.functional.normalize(eraser(before.embedding), dim=-1)
+    assert torch.allclose(after.embedding, expected, atol=1e-6)
+    assert torch.equal(after.features, before.features)
+    assert not torch.allclose(after.embedding, before.embedding, atol=1e-3)
+
+
+def test_eraser_of_another_width_is_refused(model: DualEncoder) -> None:
+    with pytest.raises(ValueError, match="'embedding' has dim 23"):
+        model.attach({"embedding": random_direction(23, rank=1, seed=0)})
+
+
+def test_damaged_directories_are_refused(model: DualEncoder, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="is not a saved model"):
+        DualEncoder.from_pretrained(tmp_path)
+    model.save_pretrained(tmp_path / "model")
+    config = json.loads((tmp_path / "model" / "config.json").read_text())
+    (tmp_path / "model" / "config.json").write_text(json.dumps({**config, "format_version": 99}))
+    with pytest.raises(UsageError, match="format_version must be 1"):
+        DualEncoder.from_pretrained(tmp_path / "model")
+    (tmp_path / "model" / "config.json").write_text(json.dumps({**config, "embedding_dim": 25}))
+    with pytest.raises(UsageError, match="does not fit"):
+        DualEncoder.from_pretrained(tmp_path / "model")
+
+
+def test_failed_save_keeps_the_old_directory(model: DualEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model.save_pretrained(tmp_path / "model")
+    before = (tmp_path / "model" / "model.safetensors").read_bytes()
+
+    def disk_full(*_: object) -> None:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr("clip_lite.model.save_file", disk_full)
+    with pytest.raises(OSError, match="No space"):
+        model.save_pretrained(tmp_path / "model")
+    assert (tmp_path / "model" / "model.safetensors").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]

@@ -1,0 +1,196 @@
+"""The whole line, end to end, on a small corpus in the true format; and how it fails."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import mlflow
+import pytest
+import torch
+
+from clip_lite import train
+from clip_lite.cli import guarded
+from clip_lite.data.emoji import Style, load_emoji
+from clip_lite.data.npm import Package
+from clip_lite.model import DualEncoder
+from evaluation.results import AuditResult
+
+Packages = tuple[Path, tuple[Style, ...], Package]
+SMALL = [
+    "--data.image_size=32",
+    "--data.test_fraction=0.3",
+    "--data.val_fraction=0.15",
+    "--model.embedding_dim=32",
+    "--training.batch_size=32",
+    "--audit.resamples=100",
+    "--audit.permutations=100",
+    "--audit.examples=3",
+    "--training.device=cpu",
+]
+
+
+@pytest.fixture
+def small_world(
+    emoji_packages: Packages, text_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> list[str]:
+    """The command's flags for a corpus and text tower that need no network, in a folder of its own."""
+    cache, styles, names = emoji_packages
+    loader = functools.partial(load_emoji, cache=cache, styles=styles, names=names)
+    monkeypatch.setattr(train, "load_emoji", loader)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.chdir(tmp_path)
+    return [*SMALL, f"--model.text_tower={text_folder}"]
+
+
+def test_train_debias_audit_track_report(
+    small_world: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = [*small_world, "--debias=gender", "--training.epochs=3", "--output=out"]
+    assert guarded(lambda: train.main(argv)) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[-2] == f"report: {tmp_path / 'out' / 'report.html'}"
+    assert said[-1].startswith("compare runs: mlflow ui")
+
+    result = AuditResult.from_json((tmp_path / "out" / "audit.json").read_text())
+    assert {row.system for row in result.rows} == {
+        "eraser off",
+        "eraser on",
+        "random direction",
+        "pixels",
+        "untrained tower",
+    }
+    assert {row.split for row in result.rows} == {"train", "test", "openmoji"}
+    assert result.data["label_agreement"] == 1.0
+    assert len(result.examples) == 3
+    report = (tmp_path / "out" / "report.html").read_text()
+    assert "noto artists" in report
+    assert result.data["digest"] in report
+
+    fitted = "leakage/gender/embedding_fitted/logistic"
+    assert result.find(fitted, system="eraser off", split="train").value > 0.8
+    assert result.find(fitted, system="random direction", split="train").value > 0.8
+
+    client = mlflow.MlflowClient("sqlite:///mlflow.db")
+    run = client.get_run(result.provenance["mlflow"]["run_id"])
+    assert run.info.status == "FINISHED"
+    assert run.data.params["training.epochs"] == "3"
+    row = result.find("leakage/gender/embedding/max", system="eraser on")
+    assert run.data.metrics[row.key] == pytest.approx(row.value)
+    assert run.data.metrics[row.key + "_ci_high"] == pytest.approx(row.high)
+    assert {f.path for f in client.list_artifacts(run.info.run_id)} >= {"audit.json", "report.html", "data"}
+    assert {item.dataset.name for item in run.inputs.dataset_inputs} >= {"emoji-train", "emoji-test"}
+    assert len(client.get_metric_history(run.info.run_id, "val/i2t_recall_10")) == 3
+    (logged,) = client.search_logged_models([run.info.experiment_id])
+    assert logged.status == "READY"
+
+    loaded = DualEncoder.from_pretrained(tmp_path / "out" / "model")
+    assert loaded.erase
+    assert set(loaded.erasers) == {"features", "embedding"}
+
+
+def test_same_seed_twice_gives_identical_numbers(small_world: list[str], tmp_path: Path) -> None:
+    rows = []
+    for name in ("a", "b"):
+        argv = [*small_world, "--debias=gender", "--training.epochs=1", f"--output={name}"]
+        assert guarded(lambda argv=argv: train.main(argv)) == 0
+        rows.append(json.loads((tmp_path / name / "audit.json").read_text())["rows"])
+    assert rows[0] == rows[1]
+
+
+def test_text_pca_edits_embeddings_only(small_world: list[str], tmp_path: Path) -> None:
+    argv = [*small_world, "--debias=gender", "--mitigation.method=text_pca", "--training.epochs=1", "--output=out"]
+    assert guarded(lambda: train.main(argv)) == 0
+    model = DualEncoder.from_pretrained(tmp_path / "out" / "model")
+    assert set(model.erasers) == {"embedding"}
+
+
+def test_without_debias_the_attribute_is_audited_and_nothing_is_erased(
+    small_world: list[str], tmp_path: Path
+) -> None:
+    assert guarded(lambda: train.main([*small_world, "--training.epochs=1", "--output=out"])) == 0
+    result = AuditResult.from_json((tmp_path / "out" / "audit.json").read_text())
+    assert {row.system for row in result.rows} == {"eraser off", "pixels", "untrained tower"}
+    assert result.model["eraser"] is None
+
+
+def test_diverging_run_fails_in_one_line_and_keeps_the_checkpoint(
+    small_world: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = DualEncoder.save_pretrained
+
+    def poisoned(self: DualEncoder, folder: Path) -> None:
+        original(self, folder)
+        with torch.no_grad():
+            self.logit_scale.fill_(float("nan"))
+
+    monkeypatch.setattr(DualEncoder, "save_pretrained", poisoned)
+    argv = [*small_world, "--debias=gender", "--training.epochs=2", "--output=out"]
+    assert guarded(lambda: train.main(argv)) == 1
+    error = capsys.readouterr().err
+    assert "loss is nan" in error
+    assert error.count("\n") == 1
+    kept = DualEncoder.from_pretrained(tmp_path / "out" / "model")
+    assert all(torch.isfinite(p).all() for p in kept.parameters())
+    client = mlflow.MlflowClient("sqlite:///mlflow.db")
+    experiment = client.get_experiment_by_name("clip-lite")
+    assert [run.info.status for run in client.search_runs([experiment.experiment_id])] == ["FAILED"]
+
+
+def command(*argv: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "clip_lite.train", *argv],
+        cwd=folder,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("argv", "code", "said"),
+    [
+        (["--debias", "hair"], 2, "no attribute 'hair'"),
+        (["--config", "missing.yaml"], 2, "missing.yaml"),
+        (["--training.epochs", "many"], 2, "training.epochs"),
+        (["--training.epochs", "0"], 2, "training.epochs is 0, expected at least 1"),
+        (["--debias", "gender", "--output", "/dev/null/out"], 1, "/dev/null/out cannot be written"),
+    ],
+)
+def test_bad_input_is_one_line_with_its_exit_code(argv: list[str], code: int, said: str, tmp_path: Path) -> None:
+    done = command(*argv, folder=tmp_path)
+    assert done.returncode == code
+    assert said in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_network_and_no_cache(tmp_path: Path) -> None:
+    npm = tmp_path / "bin" / "npm"
+    npm.parent.mkdir()
+    npm.write_text("#!/bin/sh\nexit 1\n")
+    npm.chmod(0o755)
+    done = command(
+        "--debias",
+        "gender",
+        folder=tmp_path,
+        CLIP_LITE_CACHE=str(tmp_path / "cache"),
+        PATH=f"{npm.parent}:{os.environ['PATH']}",
+    )
+    assert done.returncode == 1
+    assert "cannot fetch emojibase-data@17.0.0" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == ["npm"]
+
+
+def test_help_teaches(tmp_path: Path) -> None:
+    done = command("--help", folder=tmp_path)
+    assert done.returncode == 0
+    for part in ("--debias", "--mitigation.method", "peak of the schedule", "python -m clip_lite.train --debias gender"):
+        assert part in done.stdout

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import torch
+
+from clip_lite.data.transforms import IMAGENET_MEAN, IMAGENET_STD, Augment, normalise
+
+STILL = {"scale": (1.0, 1.0), "ratio": (1.0, 1.0), "flip": 0.0, "jitter": (0.0, 0.0, 0.0, 0.0)}
+
+
+def batch(n: int = 6, size: int = 12) -> torch.Tensor:
+    return torch.randint(0, 256, (n, 3, size, size), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+
+
+def seeded() -> torch.Generator:
+    return torch.Generator().manual_seed(1)
+
+
+def test_without_changes_augmentation_is_normalisation() -> None:
+    images, mirrored = Augment(**STILL)(batch(), seeded())
+    assert torch.allclose(images, normalise(batch()), atol=1e-4)
+    assert not mirrored.any()
+
+
+def test_normalise_uses_imagenet_statistics() -> None:
+    grey = torch.full((1, 3, 2, 2), 255, dtype=torch.uint8)
+    expected = (1 - torch.tensor(IMAGENET_MEAN)) / torch.tensor(IMAGENET_STD)
+    assert torch.allclose(normalise(grey)[0, :, 0, 0], expected)
+
+
+def test_mirrored_pictures_are_reported_and_mirrored() -> None:
+    images, mirrored = Augment(**{**STILL, "flip": 0.5})(batch(64), seeded())
+    plain = normalise(batch(64))
+    assert 0 < mirrored.sum() < 64
+    for image, flipped, source in zip(images, mirrored, plain, strict=True):
+        assert torch.allclose(image, source.flip(-1) if flipped else source, atol=1e-4)
+
+
+def test_every_picture_has_its_own_parameters() -> None:
+    same = batch(1).expand(8, -1, -1, -1)
+    images, _ = Augment(scale=(0.3, 1.0), flip=0.5, jitter=(0.4, 0.4, 0.4, 0.1))(same, seeded())
+    assert len({image.sum().item() for image in images}) == 8
+
+
+def test_crop_stays_inside_the_picture() -> None:
+    """A picture with a unique border: no crop may show a value that is not in it."""
+    ramp = torch.arange(12, dtype=torch.uint8).mul(20).expand(32, 3, 12, 12).contiguous()
+    images, _ = Augment(**{**STILL, "scale": (0.2, 0.9), "ratio": (0.75, 1.33)})(ramp, seeded())
+    low, high = normalise(ramp).amin(), normalise(ramp).amax()
+    assert images.amin() >= low - 1e-4
+    assert images.amax() <= high + 1e-4
+    assert len({round(image.std().item(), 3) for image in images}) > 16
+
+
+def test_hue_shift_keeps_grey_and_brightness_scales() -> None:
+    grey = torch.full((16, 3, 4, 4), 100, dtype=torch.uint8)
+    hue = Augment(**{**STILL, "jitter": (0.0, 0.0, 0.5, 0.5)}, jitter_probability=1.0)
+    assert torch.allclose(hue(grey, seeded())[0], normalise(grey), atol=2e-3)
+    bright = Augment(**{**STILL, "jitter": (0.5, 0.0, 0.0, 0.0)}, jitter_probability=1.0)
+    assert bright(grey, seeded())[0].std() > 0.1
+
+
+def test_same_generator_state_same_batch() -> None:
+    augment = Augment(scale=(0.3, 1.0), flip=0.5, jitter=(0.4, 0.4, 0.4, 0.1))
+    first, second = augment(batch(), seeded()), augment(batch(), seeded())
+    assert torch.equal(first[0], second[0])
+    assert torch.equal(first[1], second[1])

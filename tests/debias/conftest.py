@@ -1,0 +1,77 @@
+"""Planted data and the linear probes that must find the group before an edit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import balanced_accuracy_score
+from torch import Tensor
+
+from debias import ProtectedAttribute
+
+Planted = Callable[..., tuple[Tensor, Tensor]]
+Probe = Callable[..., float]
+
+
+@pytest.fixture
+def planted() -> Planted:
+    """Rows ``(n, d)`` whose group shifts the mean, under correlated noise with an offset; float64."""
+
+    def make(
+        shares: tuple[float, ...] = (0.5, 0.5), *, n: int = 600, d: int = 12, shift: float = 2.0
+    ) -> tuple[Tensor, Tensor]:
+        rng = np.random.default_rng(0)
+        z = rng.permutation(np.repeat(np.arange(len(shares)), [round(share * n) for share in shares]))
+        directions = np.linalg.qr(rng.standard_normal((d, len(shares)))).Q
+        mixing = rng.standard_normal((d, d)) / d**0.5 + np.eye(d)
+        x = 3.0 + (rng.standard_normal((len(z), d)) + shift * directions.T[z]) @ mixing
+        return torch.from_numpy(x), torch.from_numpy(z)
+
+    return make
+
+
+@pytest.fixture
+def least_squares() -> Probe:
+    """Largest absolute coefficient of the unpenalised regression of the one-hot group on the rows."""
+
+    def probe(x: Tensor, z: Tensor) -> float:
+        one_hot = np.eye(int(z.max()) + 1)[z.numpy()]
+        centred = x.numpy() - x.numpy().mean(0)
+        return float(np.abs(np.linalg.lstsq(centred, one_hot - one_hot.mean(0), rcond=1e-9)[0]).max())
+
+    return probe
+
+
+@pytest.fixture
+def logistic() -> Probe:
+    """Balanced accuracy of a logistic probe on the rows it was fitted on, or on fresh rows."""
+
+    def probe(x: Tensor, z: Tensor, *fresh: Tensor) -> float:
+        model = LogisticRegression(class_weight="balanced", max_iter=5000).fit(x.numpy(), z.numpy())
+        rows, groups = fresh or (x, z)
+        return float(balanced_accuracy_score(groups.numpy(), model.predict(rows.numpy())))
+
+    return probe
+
+
+@pytest.fixture
+def gender() -> ProtectedAttribute:
+    return ProtectedAttribute.load("gender")
+
+
+@pytest.fixture
+def hair(tmp_path: Path) -> Path:
+    """A valid attribute file of somebody's own, with three groups."""
+    path = tmp_path / "hair.yaml"
+    path.write_text(
+        'name: hair\nversion: "2"\n'
+        "groups: {blond: [blond, blonde], dark: [dark haired], red: [redhead]}\n"
+        "word_pairs: [[blond, dark, red]]\n"
+        'templates: ["a {} wig"]\n'
+    )
+    return path
