@@ -19,7 +19,6 @@ class HelpFormatter(argparse.RawDescriptionHelpFormatter, DefaultHelpFormatter):
     """Options as jsonargparse shows them, the description as it is written."""
 
 
-
 def shipped_config(name: str) -> Path:
     """Path of a configuration that comes with the package, installed or in a checkout."""
     package = Path(__file__).parent

@@ -37,7 +37,7 @@ class ModelConfig:
     Attributes:
         image_tower: a torchvision ResNet, e.g. resnet18 (default) or resnet50 (the paper).
         small_images: 3x3 stem instead of 7x7, for pictures of 32 to 96 px.
-        text_tower: "all-MiniLM-L6-v2" (installed with this package), a local transformers folder or a hub name.
+        text_tower: "all-MiniLM-L6-v2" (installed with this package), a local folder or a hub name.
         embedding_dim: width of the shared space.
     """
 
@@ -65,7 +65,7 @@ class TrainingConfig:
         device: "auto" takes CUDA where there is one.
     """
 
-    epochs: int = 12
+    epochs: int = 10
     batch_size: int = 64
     learning_rate: float = 1e-3
     weight_decay: float = 0.05
@@ -156,12 +156,27 @@ def problems(config: TrainConfig) -> Iterator[str]:
         ("training.batch_size", training.batch_size, training.batch_size >= 2, "at least 2"),
         ("training.learning_rate", training.learning_rate, training.learning_rate > 0, "above 0"),
         ("training.weight_decay", training.weight_decay, training.weight_decay >= 0, "at least 0"),
-        ("training.warmup_fraction", training.warmup_fraction, 0 <= training.warmup_fraction < 1, "in [0, 1)"),
+        (
+            "training.warmup_fraction",
+            training.warmup_fraction,
+            0 <= training.warmup_fraction < 1,
+            "in [0, 1)",
+        ),
         ("training.clip_norm", training.clip_norm, training.clip_norm > 0, "above 0"),
         ("training.crop_scale", training.crop_scale, 0 < training.crop_scale <= 1, "in (0, 1]"),
         ("training.flip", training.flip, 0 <= training.flip <= 1, "in [0, 1]"),
-        ("training.jitter", training.jitter, all(0 <= s <= 1 for s in training.jitter), "four values in [0, 1]"),
-        ("mitigation.components", config.mitigation.components, config.mitigation.components >= 1, "at least 1"),
+        (
+            "training.jitter",
+            training.jitter,
+            all(0 <= s <= 1 for s in training.jitter),
+            "four values in [0, 1]",
+        ),
+        (
+            "mitigation.components",
+            config.mitigation.components,
+            config.mitigation.components >= 1,
+            "at least 1",
+        ),
         ("audit.resamples", audit.resamples, audit.resamples >= 100, "at least 100"),
         ("audit.permutations", audit.permutations, audit.permutations >= 100, "at least 100"),
         ("audit.examples", audit.examples, audit.examples >= 0, "at least 0"),

@@ -55,7 +55,7 @@ def describe_corpus(corpus: Corpus, *, image_size: int) -> dict[str, Any]:
 
 def describe_model(model: DualEncoder, *, text_tower: str) -> dict[str, Any]:
     """Architecture, size, digest of the weights and the eraser of the embedding."""
-    erasers = {name: eraser.spec() for name, eraser in model.erasers.items()}
+    erasers = {name: eraser.spec() for name, eraser in model.attached.items()}
     return {
         "architecture": "CLIP-Lite dual encoder",
         "image_tower": model.settings["image_tower"],
@@ -96,7 +96,9 @@ def describe_training(
     }
 
 
-def describe_run(config: TrainConfig, argv: Sequence[str], *, prog: str, mlflow: Mapping[str, str]) -> dict[str, Any]:
+def describe_run(
+    config: TrainConfig, argv: Sequence[str], *, prog: str, mlflow: Mapping[str, str]
+) -> dict[str, Any]:
     """Command, date, seed, draws, library versions and where MLflow has it."""
     return {
         "command": shlex.join([*prog.split(), *argv]),

@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 class ImageFeatures(NamedTuple):
-    """``features`` ``(n, f)``: pooled output of the image tower; ``embedding`` ``(n, d)``: projected, unit norm."""
+    """``features`` ``(n, f)``: pooled output of the tower; ``embedding`` ``(n, d)``: projected, unit norm."""
 
     features: Tensor
     embedding: Tensor

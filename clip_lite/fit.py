@@ -38,7 +38,13 @@ class Epoch:
     def summary(self) -> dict[str, float]:
         """Flat numbers for a curve."""
         speed = round(self.pairs_per_second, 1)
-        return {"epoch": self.epoch, "step": self.step, "loss": self.loss, "pairs_per_second": speed, **{f"val_{k}": v for k, v in self.validation.items()}}
+        return {
+            "epoch": self.epoch,
+            "step": self.step,
+            "loss": self.loss,
+            "pairs_per_second": speed,
+            **{f"val_{k}": v for k, v in self.validation.items()},
+        }
 
 
 @dataclass(frozen=True)
@@ -57,7 +63,13 @@ class Hooks:
 
 
 def fit(
-    model: DualEncoder, train: PairTable, texts: TextCache, config: TrainingConfig, *, seed: int, hooks: Hooks
+    model: DualEncoder,
+    train: PairTable,
+    texts: TextCache,
+    config: TrainingConfig,
+    *,
+    seed: int,
+    hooks: Hooks,
 ) -> list[Epoch]:
     """Train image tower, heads and logit scale against the frozen, cached text features.
 
@@ -65,76 +77,86 @@ def fit(
         UsageError: fewer training pictures than one batch.
         CommandError: the loss is no longer finite; the last good checkpoint stays where ``save`` put it.
     """
-    steps_per_epoch = len(train) // config.batch_size
-    if steps_per_epoch == 0:
-        raise UsageError(f"training.batch_size is {config.batch_size}, but only {len(train)} pictures to train on")
-    trained = [p for name, p in model.named_parameters() if not name.startswith("text_tower.")]
-    optimizer = torch.optim.AdamW(
-        [
-            {"params": [p for p in trained if p.ndim > 1], "weight_decay": config.weight_decay},
-            {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
-        ],
-        lr=config.learning_rate,
-        fused=True,
-    )
-    total = config.epochs * steps_per_epoch
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, warmup_cosine(total, config.warmup_fraction))
     batches = Batches(train, texts, config, seed=seed)
+    if batches.per_epoch == 0:
+        raise UsageError(
+            f"training.batch_size is {config.batch_size}, but only {len(train)} pictures to train on"
+        )
+    loop = Loop(model, config, total=config.epochs * batches.per_epoch, hooks=hooks)
     epochs: list[Epoch] = []
-    saved = "no checkpoint yet"
-    with progress_bar("training", total) as advance:
+    with progress_bar("training", loop.total) as advance:
         for number in range(1, config.epochs + 1):
-            model.train()
-            model.text_tower.eval()
-            begin, losses = time.perf_counter(), []
-            for images, text in batches.epoch(number):
-                terms = step(model, images, text, trained, optimizer, config)
-                schedule.step()
-                losses.append(terms["loss"])
-                done = (number - 1) * steps_per_epoch + len(losses)
-                if not math.isfinite(terms["loss"]):
-                    raise CommandError(
-                        f"training.learning_rate {config.learning_rate} diverged: the loss is {terms['loss']} at "
-                        f"step {done} of {total} (epoch {number}); last good checkpoint: {saved}"
-                    )
-                speed = len(losses) * config.batch_size / (time.perf_counter() - begin)
-                advance(1, f"loss {np.mean(losses[-50:]):.3f}  {speed:.0f} pairs/s")
-                if done % LOG_EVERY == 0:
-                    rate = schedule.get_last_lr()[0]
-                    hooks.log({**{f"train/{k}": v for k, v in terms.items()}, "train/learning_rate": rate}, done)
-            model.eval()
-            ended = Epoch(number, done, float(np.mean(losses)), speed, hooks.validate(model))
-            saved = f"{hooks.save(model)} (epoch {number})"
-            hooks.log({**{f"val/{k}": v for k, v in ended.validation.items()}, "train/pairs_per_second": speed}, done)
-            say(_line(ended, config.epochs))
-            epochs.append(ended)
+            epochs.append(loop.epoch(number, batches, advance))
+            say(_line(epochs[-1], config.epochs))
     return epochs
 
 
-def step(
-    model: DualEncoder,
-    images: Tensor,
-    text: Tensor,
-    trained: list[nn.Parameter],
-    optimizer: torch.optim.Optimizer,
-    config: TrainingConfig,
-) -> dict[str, float]:
-    """One update; returns the terms of the loss, their sum and the gradient norm.
+class Loop:
+    """Optimiser, schedule and counters of one training."""
 
-    A batch whose loss is not finite changes nothing.
-    """
-    with autocast(images.device, config.precision):
-        image = model.encode_image(images).embedding
-        projected = model.project_text(text)
-    terms = JSDLoss()(image, projected, shifted(projected), model.logit_scale.exp())
-    loss = torch.stack(list(terms.values())).sum()
-    values = {name: term.item() for name, term in terms.items()} | {"loss": loss.item()}
-    if math.isfinite(values["loss"]):
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        values["gradient_norm"] = nn.utils.clip_grad_norm_(trained, config.clip_norm).item()
-        optimizer.step()
-    return values | {"logit_scale": model.logit_scale.exp().item()}
+    def __init__(self, model: DualEncoder, config: TrainingConfig, *, total: int, hooks: Hooks) -> None:
+        self.model, self.config, self.total, self.hooks = model, config, total, hooks
+        self.trained = [p for name, p in model.named_parameters() if not name.startswith("text_tower.")]
+        self.optimizer = torch.optim.AdamW(
+            [
+                {"params": [p for p in self.trained if p.ndim > 1], "weight_decay": config.weight_decay},
+                {"params": [p for p in self.trained if p.ndim <= 1], "weight_decay": 0.0},
+            ],
+            lr=config.learning_rate,
+            fused=True,
+        )
+        factor = warmup_cosine(total, config.warmup_fraction)
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, factor)
+        self.done = 0
+        self.saved = "none yet"
+
+    def epoch(self, number: int, batches: Batches, advance: Callable[[int, str], None]) -> Epoch:
+        """One pass, then validation and checkpoint."""
+        self.model.train()
+        self.model.text_tower.eval()
+        begin, losses = time.perf_counter(), []
+        for images, text in batches.epoch(number):
+            terms = self.step(images, text)
+            self.done += 1
+            losses.append(terms["loss"])
+            speed = len(losses) * self.config.batch_size / (time.perf_counter() - begin)
+            advance(1, f"loss {np.mean(losses[-50:]):.3f}  {speed:.0f} pairs/s")
+            if not math.isfinite(terms["loss"]):
+                raise CommandError(
+                    f"the loss is {terms['loss']} at step {self.done} of {self.total} (epoch {number}), try "
+                    f"a lower training.learning_rate; last good checkpoint: {self.saved}"
+                )
+            if self.done % LOG_EVERY == 0:
+                self.hooks.log({f"train/{name}": value for name, value in terms.items()}, self.done)
+        self.model.eval()
+        ended = Epoch(number, self.done, float(np.mean(losses)), speed, self.hooks.validate(self.model))
+        self.saved = f"{self.hooks.save(self.model)} (epoch {number})"
+        numbers = {f"val/{name}": value for name, value in ended.validation.items()}
+        self.hooks.log({**numbers, "train/pairs_per_second": speed}, self.done)
+        return ended
+
+    def step(self, images: Tensor, text: Tensor) -> dict[str, float]:
+        """One update; returns the loss, its terms, the gradient norm, the logit scale and the learning rate.
+
+        A batch whose loss is not finite changes no weight.
+        """
+        with autocast(images.device, self.config.precision):
+            image = self.model.encode_image(images).embedding
+            projected = self.model.project_text(text)
+        scale = self.model.logit_scale.exp()
+        terms = JSDLoss()(image, projected, shifted(projected), scale)
+        loss = torch.stack(list(terms.values())).sum()
+        values = {name: float(term) for name, term in terms.items()}
+        values |= {"loss": float(loss), "logit_scale": float(scale)}
+        values["learning_rate"] = self.schedule.get_last_lr()[0]
+        if math.isfinite(values["loss"]):
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            norm = nn.utils.clip_grad_norm_(self.trained, self.config.clip_norm)
+            values["gradient_norm"] = norm.item()
+            self.optimizer.step()
+            self.schedule.step()
+        return values
 
 
 class Batches:
@@ -143,16 +165,16 @@ class Batches:
     def __init__(self, train: PairTable, texts: TextCache, config: TrainingConfig, *, seed: int) -> None:
         self.train, self.texts, self.config, self.seed = train, texts, config, seed
         self.device = torch.device(resolve_device(config.device))
+        self.per_epoch = len(train) // config.batch_size
         self.augment = Augment(scale=(config.crop_scale, 1.0), flip=config.flip, jitter=config.jitter)
 
     def epoch(self, number: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Batches ``(n, 3, H, W)``, ``(n, f)``; determined by seed and epoch number; no partial batch."""
         rng = np.random.default_rng((self.seed, number))
         generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
-        order = rng.permutation(len(self.train))
         size = self.config.batch_size
-        for start in range(0, len(order) - size + 1, size):
-            indices = order[start : start + size]
+        order = rng.permutation(len(self.train))[: self.per_epoch * size]
+        for indices in order.reshape(-1, size):
             pixels = self.train.pixels(indices).to(self.device, non_blocking=True)
             images, mirrored = self.augment(pixels, generator)
             yield images, self.texts.draw(indices, mirrored, rng).to(self.device, non_blocking=True)
@@ -179,4 +201,5 @@ def warmup_cosine(total: int, warmup_fraction: float) -> Callable[[int], float]:
 
 def _line(epoch: Epoch, total: int) -> str:
     numbers = "  ".join(f"{name} {value:.3f}" for name, value in epoch.validation.items())
-    return f"epoch {epoch.epoch}/{total}  loss {epoch.loss:.3f}  {epoch.pairs_per_second:.0f} pairs/s  val {numbers}"
+    speed = f"{epoch.pairs_per_second:.0f} pairs/s"
+    return f"epoch {epoch.epoch}/{total}  loss {epoch.loss:.3f}  {speed}  val {numbers}"

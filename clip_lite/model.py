@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -63,7 +63,9 @@ class DualEncoder(nn.Module):
         """uint8 ``(n, 3, H, W)`` of any size → normalised float32 at the model's size."""
         size = [self.settings["image_size"]] * 2
         if list(images.shape[-2:]) != size:
-            images = F.interpolate(images.float(), size, mode="bilinear", antialias=True).round().to(torch.uint8)
+            images = (
+                F.interpolate(images.float(), size, mode="bilinear", antialias=True).round().to(torch.uint8)
+            )
         return normalise(images)
 
     def encode_image(self, pixels: Tensor) -> ImageFeatures:
@@ -71,7 +73,7 @@ class DualEncoder(nn.Module):
         features = self.image_tower(pixels)
         embedding = F.normalize(self.image_head(features).float(), dim=-1)
         image = ImageFeatures(features.float(), embedding)
-        return edit_features(image, self.erasers) if self.erase and self.erasers else image
+        return edit_features(image, self.attached) if self.erase else image
 
     def project_text(self, features: Tensor) -> Tensor:
         """Text-tower features ``(n, f)`` → unit-norm embeddings ``(n, d)``."""
@@ -82,6 +84,11 @@ class DualEncoder(nn.Module):
         """Texts, cleaned as in training → unit-norm embeddings ``(n, d)``, for evaluation."""
         features = pooled_texts(self.text_tower, [clean(text) for text in texts])
         return self.project_text(features.to(self.logit_scale.device))
+
+    @property
+    def attached(self) -> dict[str, Eraser]:
+        """The stored erasers by what they edit."""
+        return {name: cast(Eraser, eraser) for name, eraser in self.erasers.items()}
 
     def attach(self, erasers: Mapping[str, Eraser]) -> None:
         """Store erasers for ``features`` and ``embedding``; they act from now on and after loading.
@@ -101,7 +108,7 @@ class DualEncoder(nn.Module):
             "format_version": FORMAT_VERSION,
             "architecture": type(self).__name__,
             **self.settings,
-            "erasers": {name: eraser.spec() for name, eraser in self.erasers.items()},
+            "erasers": {name: eraser.spec() for name, eraser in self.attached.items()},
         }
         with atomic_folder(Path(folder)) as scratch:
             (scratch / CONFIG_FILE).write_text(json.dumps(config, indent=1), encoding="utf-8")

@@ -42,9 +42,9 @@ def resnet(name: str, *, small_images: bool) -> tuple[nn.Module, int]:
 class TextTower(nn.Module):
     """A transformers text model with its tokenizer; mean-pooled over real tokens."""
 
-    def __init__(self, model: nn.Module, tokenizer: Any) -> None:
+    def __init__(self, model: Any, tokenizer: Any) -> None:
         super().__init__()
-        self.model = model
+        self.model: Any = model
         self.tokenizer = tokenizer
         self.dim = int(model.config.hidden_size)
 
@@ -60,8 +60,8 @@ class TextTower(nn.Module):
             return cls(AutoModel.from_pretrained(source), AutoTokenizer.from_pretrained(source))
         except (OSError, ValueError) as error:
             raise UsageError(
-                f"model.text_tower {name_or_folder!r} is neither {PACKAGED_TEXT_TOWER!r}, nor a folder with a "
-                f"transformers model, nor a hub model within reach ({type(error).__name__})"
+                f"model.text_tower {name_or_folder!r} is neither {PACKAGED_TEXT_TOWER!r}, nor a folder "
+                f"with a transformers model, nor a hub model within reach ({type(error).__name__})"
             ) from error
 
     @classmethod

@@ -14,12 +14,12 @@ from typing import Any
 from clip_lite.data.pairs import Corpus
 from clip_lite.errors import CommandError
 
-DEFAULT_STORE = "sqlite:///mlflow.db"
+DEFAULT_STORE = "mlflow.db"  # where a bare "mlflow ui" looks
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # deprecations inside MLflow's own imports
     import mlflow
-    import mlflow.data
+    import mlflow.data.pandas_dataset
     import pandas as pd
     from mlflow.data.code_dataset_source import CodeDatasetSource
     from mlflow.exceptions import MlflowException
@@ -62,8 +62,11 @@ class Run:
                 }
             )
             frames.append(frame)
-            dataset = mlflow.data.from_pandas(
-                frame, source=CodeDatasetSource({"corpus": corpus.name, "split": split}), name=f"{corpus.name}-{split}", digest=table.digest[:32]
+            dataset = mlflow.data.pandas_dataset.from_pandas(
+                frame,
+                source=CodeDatasetSource({"corpus": corpus.name, "split": split}),
+                name=f"{corpus.name}-{split}",
+                digest=table.digest[:32],
             )
             mlflow.log_input(dataset, context=split)
         mlflow.log_text(pd.concat(frames).to_csv(index=False), "data/manifest.csv")
@@ -90,14 +93,14 @@ class Run:
 def tracked_run(*, experiment: str, name: str, tags: Mapping[str, str]) -> Iterator[Run]:
     """An MLflow run with system metrics; it ends FAILED if the block raises.
 
-    The store is ``MLFLOW_TRACKING_URI`` if set, else ``sqlite:///mlflow.db`` in the current folder.
+    The store is ``MLFLOW_TRACKING_URI`` if set, else ``mlflow.db`` (SQLite) in the current folder.
 
     Raises:
         CommandError: the store cannot be reached or written.
     """
     for noisy in ("mlflow", "alembic"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
-    uri = os.environ.get("MLFLOW_TRACKING_URI", DEFAULT_STORE)
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path(DEFAULT_STORE).resolve()}"
     try:
         mlflow.set_tracking_uri(uri)
         mlflow.set_experiment(experiment)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,13 +39,19 @@ from evaluation.systems import Subject
 from evaluation.utility.retrieval import recall_at
 
 PROG = "python -m clip_lite.train"
-DESCRIPTION = f"""Train CLIP-Lite on image-text pairs with one negative each, suppress a protected attribute using
-text alone, audit what remains and what it cost, and write a report.
+DESCRIPTION = f"""Train CLIP-Lite on image-text pairs with one negative each, suppress a protected
+attribute using text alone, audit what remains and what it cost, and write a report.
 
-  {PROG} --debias gender                                the embedded emoji corpus, about 5 minutes on 2 cores
-  {PROG} --debias gender --mitigation.method text_pca   the paper's own edit
-  {PROG} --config my.yaml --training.epochs 30          YAML first, flags override it
-  {PROG} --debias gender --print_config                 the complete configuration, to start a file from
+  {PROG} --debias gender
+      the embedded emoji corpus; about 5 minutes of training on 2 CPU cores
+  {PROG} --debias gender --mitigation.method text_pca
+      the paper's own edit instead: the top text direction, from embeddings only
+  {PROG} --config my.yaml --training.epochs 30
+      YAML first; flags after it override it
+  {PROG} --debias gender --print_config
+      the complete configuration, to start a file from
+
+Exit codes: 0 done, 1 failed while running, 2 wrong usage. Errors are one line.
 """
 
 
@@ -152,7 +159,7 @@ def build(
     config: TrainConfig, corpus: Corpus, device: torch.device
 ) -> tuple[DualEncoder, DualEncoder, TextCache]:
     """A new model, a copy that stays untrained, and the cached text features of the training captions."""
-    settings = {
+    settings: dict[str, Any] = {
         "image_tower": config.model.image_tower,
         "small_images": config.model.small_images,
         "embedding_dim": config.model.embedding_dim,
@@ -163,8 +170,8 @@ def build(
     model = DualEncoder(text_tower, **settings)
     untrained = DualEncoder(text_tower, **settings)
     untrained.load_state_dict(model.state_dict())
-    model.to(device, memory_format=torch.channels_last)
-    untrained.to(device, memory_format=torch.channels_last).eval()
+    for new in (model, untrained.eval()):
+        new.to(device).to(memory_format=torch.channels_last)
     say("encoding captions once with the frozen text tower")
     return model, untrained, TextCache.build(text_tower, corpus.splits["train"].records)
 
@@ -213,8 +220,7 @@ def fit_erasers(
 def audited_subject(model: DualEncoder, untrained: DualEncoder, device: torch.device) -> Subject:
     """The model with its erasers held apart, so that the audit can compare off, on and random."""
     model.erase = False
-    erasers = {name: eraser for name, eraser in model.erasers.items() if isinstance(eraser, Eraser)}
-    return Subject(encoder=model, erasers=erasers, untrained=untrained, device=device)
+    return Subject(encoder=model, erasers=model.attached, untrained=untrained, device=device)
 
 
 def describe_attribute(attribute: ProtectedAttribute | None) -> dict[str, object]:
@@ -244,7 +250,7 @@ def publish(result: AuditResult, output: Path, run: Run) -> None:
     """Write audit and report to disk, then to MLflow, then tell the person."""
     result.save(output / "audit.json")
     write_report(result, output / "report.html")
-    metrics = {}
+    metrics: dict[str, float] = {}
     for row in result.rows:
         bounds = {"": row.value, "_ci_low": row.low, "_ci_high": row.high, "_n": row.n}
         metrics |= {row.key + suffix: float(value) for suffix, value in bounds.items() if value is not None}

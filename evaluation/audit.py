@@ -21,7 +21,12 @@ TOP_CAPTIONS = 4
 
 
 def audit(
-    subject: Subject, corpus: Corpus, attribute: ProtectedAttribute | None, *, examples: int, inference: Inference
+    subject: Subject,
+    corpus: Corpus,
+    attribute: ProtectedAttribute | None,
+    *,
+    examples: int,
+    inference: Inference,
 ) -> tuple[tuple[Estimate, ...], tuple[Example, ...]]:
     """Rows and example pictures of every test split.
 

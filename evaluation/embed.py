@@ -44,7 +44,9 @@ class EmbeddingTable:
 
 
 @torch.inference_mode()
-def embed(encoder: ImageTextEncoder, table: PairTable, description: str, *, device: torch.device) -> EmbeddingTable:
+def embed(
+    encoder: ImageTextEncoder, table: PairTable, description: str, *, device: torch.device
+) -> EmbeddingTable:
     """Encode every picture of ``table`` in float32, in order."""
     parts: list[ImageFeatures] = []
     with progress_bar(description, len(table)) as advance, autocast(device, "float32"):

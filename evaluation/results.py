@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -144,5 +144,10 @@ class AuditResult:
 
 
 def _example(raw: Mapping[str, Any]) -> Example:
-    lists: Iterable[str] = ("captions", "top_off", "top_on")
-    return Example(**{key: tuple(value) if key in lists else value for key, value in raw.items()})
+    return Example(
+        id=raw["id"],
+        png_base64=raw["png_base64"],
+        captions=tuple(raw["captions"]),
+        top_off=tuple(raw["top_off"]),
+        top_on=tuple(raw["top_on"]),
+    )

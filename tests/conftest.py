@@ -1,10 +1,11 @@
-"""Small stand-ins in the true formats: npm archives of emoji, a transformers text tower, an offline machine."""
+"""Small stand-ins in the true formats: npm archives of emoji, a transformers text tower; and no hub."""
 
 from __future__ import annotations
 
 import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["OMP_NUM_THREADS"] = "1"  # two test processes with two threads each would wait on one another
 
 import io
 import json
@@ -43,7 +44,11 @@ def _entries() -> list[dict[str, object]]:
             code = f"1F9{role:02X}"
             label = f"role{role}" if who == "person" else f"{who} role{role}"
             skins = [
-                {"label": f"{label}: {TONE_NAMES[t]} skin tone", "hexcode": f"{point}-{s}-200D-{code}", "tone": t}
+                {
+                    "label": f"{label}: {TONE_NAMES[t]} skin tone",
+                    "hexcode": f"{point}-{s}-200D-{code}",
+                    "tone": t,
+                }
                 for t, s in TONES.items()
             ]
             base = {"label": label, "hexcode": f"{point}-200D-{code}", "tags": [f"job{role}", "work"]}

@@ -17,7 +17,14 @@ ALLOWED_OUTSIDE = {
 ALLOWED_PREFIXES = {
     "clip_lite": ("clip_lite",),
     "debias": ("debias",),
-    "evaluation": ("evaluation", "debias", "clip_lite.data", "clip_lite.encoder", "clip_lite.precision", "clip_lite.progress"),
+    "evaluation": (
+        "evaluation",
+        "debias",
+        "clip_lite.data",
+        "clip_lite.encoder",
+        "clip_lite.precision",
+        "clip_lite.progress",
+    ),
 }
 COMPOSITION_ROOT = "clip_lite/train.py"
 
@@ -44,7 +51,8 @@ def test_data_flows_one_way(package: str) -> None:
         wrong = {
             module
             for module in imports(path) - allowed
-            if not module.startswith(tuple(f"{p}." for p in ALLOWED_PREFIXES[package])) and module not in ALLOWED_PREFIXES[package]
+            if not module.startswith(tuple(f"{p}." for p in ALLOWED_PREFIXES[package]))
+            and module not in ALLOWED_PREFIXES[package]
         }
         assert not wrong, f"{name} imports {wrong}"
 

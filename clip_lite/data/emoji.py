@@ -242,7 +242,9 @@ def _records(drawn: Sequence[tuple[EmojiName, str]]) -> list[Record]:
     ]
 
 
-def _sources(records: Iterable[Record], styles: Sequence[Style], names: Package) -> list[Mapping[str, object]]:
+def _sources(
+    records: Iterable[Record], styles: Sequence[Style], names: Package
+) -> list[Mapping[str, object]]:
     counts: dict[str, int] = defaultdict(int)
     for record in records:
         counts[record.attributes["style"]] += 1

@@ -21,7 +21,8 @@ BOTH = {"1F46B"}
 _TONE = re.compile(r"[:,]?\s*\b(?:medium-)?(?:light|dark|medium) skin tone\b")
 _TONE_CODE = re.compile(r"[_-](?:tone\d(?:[_-]\d)?|(?:medium_)?(?:light|dark|medium)_skin_tone)(?=[_-]|$)")
 _NOT_STEM = re.compile(
-    r"\b(?:man|men|woman|women|boy|girl|person|people|adult|child|baby|old|older|and|mrs|mx|santa|facing right)\b"
+    r"\b(?:man|men|woman|women|boy|girl|person|people|adult|child|baby|old|older|and|mrs|mx|santa"
+    r"|facing right)\b"
 )
 _SAME_STEM = {
     "prince": "with crown",

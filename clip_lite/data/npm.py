@@ -79,7 +79,7 @@ def read_json(archive: Path, *members: str) -> list[Any]:
 def _member(tar: tarfile.TarFile, member: str) -> Any:
     stream = tar.extractfile(f"package/{member}")
     if stream is None:
-        raise CommandError(f"{tar.name}: {member} is not a file")
+        raise CommandError(f"{member} in the archive is not a file")
     return stream
 
 

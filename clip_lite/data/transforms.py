@@ -57,14 +57,17 @@ class Augment:
         self.jitter_probability = jitter_probability
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """uint8 ``(n, 3, H, W)`` → normalised float32 of the same size, and which are mirrored ``(n,)`` bool."""
+        """uint8 ``(n, 3, H, W)`` → normalised float32 of that size, and which are mirrored ``(n,)``."""
         n = images.shape[0]
         flipped = torch.rand(n, generator=generator) < self.flip
         crop = self._crop(n, flipped, generator).to(images.device)
         matrix, offset = self._colours(images, generator)
         x = images.float() / 255
         x = F.grid_sample(
-            x, F.affine_grid(crop, list(x.shape), align_corners=False), align_corners=False, padding_mode="border"
+            x,
+            F.affine_grid(crop, list(x.shape), align_corners=False),
+            align_corners=False,
+            padding_mode="border",
         )
         x = torch.einsum("noc,nchw->nohw", matrix, x) + offset[:, :, None, None]
         x = v2.functional.normalize(x.clamp_(0, 1), list(IMAGENET_MEAN), list(IMAGENET_STD))
@@ -85,7 +88,7 @@ class Augment:
         return theta
 
     def _colours(self, images: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Colour matrices ``(n, 3, 3)`` and offsets ``(n, 3)``; contrast turns around each picture's mean grey."""
+        """Colour matrices ``(n, 3, 3)`` and offsets ``(n, 3)``; contrast turns around the mean grey."""
         n = images.shape[0]
         factors = [_uniform(n, (max(0.0, 1 - s), 1 + s), generator) for s in self.jitter[:3]]
         angle = _uniform(n, (-self.jitter[3], self.jitter[3]), generator) * 2 * math.pi

@@ -6,6 +6,7 @@ import numpy as np
 
 from evaluation.inference import (
     Inference,
+    NullFields,
     cluster_count,
     mean_interval,
     null_fields,
@@ -36,7 +37,7 @@ def cross_modal_angle(
     Noise lengthens an estimated difference of means in all ``d`` dimensions and so pulls the angle towards
     90: with 60 clusters in 512 dimensions a true 20 degrees can read 58. The squared length is therefore
     reduced by its sampling variance, estimated by the bootstrap (once for the value, twice for a resample,
-    which is noisy twice). A difference no longer than its noise reads 90 with an interval that says so.
+    which is noisy twice). A difference near its noise can read anything, and its interval says so.
 
     The null is the angle of random directions. The p-value (small when the text direction is nearer than
     random ones) compares angles without the correction, for which it is exact.
@@ -47,8 +48,7 @@ def cross_modal_angle(
         labels: ``(n,)``; observations of other groups than ``groups`` are left out.
         clusters: ``(n,)`` names.
         groups: the two groups compared.
-        name: of the attribute.
-        split, system: for the row.
+        name, split, system: for the row.
         inference: draws and level.
 
     Raises:
@@ -63,17 +63,12 @@ def cross_modal_angle(
     line = line * np.where(difference @ line < 0, -1.0, 1.0) / np.linalg.norm(line)
     noise = float(drawn.var(axis=0).sum())
     low, high = inference.interval(_angle(drawn, line, noise=2 * noise))
-    random = _angle(inference.rng(4).standard_normal((inference.permutations, len(line))), line)
-    null = np.minimum(random, 180.0 - random)
-    observed = float(_angle(difference, line))
-    fields = null_fields(observed, null, inference)
-    fields["p_value"] = permutation_p(-observed, -null)
     return Estimate(
         name=f"geometry/{name}/cross_modal_angle",
         value=float(_angle(difference, line, noise=noise)),
         low=min(low, 90.0),
         high=min(high, 90.0),
-        **fields,
+        **_against_random(float(_angle(difference, line)), line, inference),
         n=len(x),
         n_clusters=cluster_count(clusters),
         split=split,
@@ -118,6 +113,14 @@ def cosine_kept(
         system=system,
         higher_is_better=True,
     )
+
+
+def _against_random(observed: float, line: np.ndarray, inference: Inference) -> NullFields:
+    random = _angle(inference.rng(4).standard_normal((inference.permutations, len(line))), line)
+    null = np.minimum(random, 180.0 - random)
+    fields = null_fields(observed, null, inference)
+    fields["p_value"] = permutation_p(-observed, -null)
+    return fields
 
 
 def _mean_differences(

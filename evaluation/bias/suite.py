@@ -35,7 +35,7 @@ def bias_rows(bench: Bench, attribute: ProtectedAttribute) -> list[Estimate]:
 def leakage_rows(
     bench: Bench, attribute: ProtectedAttribute, audited: Mapping[str, PairTable], representation: str
 ) -> list[Estimate]:
-    """Attackers trained on train stems and scored on test stems, and the change against the unedited model."""
+    """Attackers trained on train stems, scored on test stems; and the change against the unedited model."""
     rows: list[Estimate] = []
     name = f"{attribute.name}/{representation}"
     attacks: dict[str, Attack] = {}
@@ -68,7 +68,11 @@ def context_rows(
     """The same attackers on raw pixels (first principal components) and on the untrained tower's features."""
     say("audit: attacking pixels and an untrained tower")
     flat = {split: table.pixels(slice(None)).flatten(1).numpy() / 255.0 for split, table in audited.items()}
-    pca = PCA(min(PIXEL_COMPONENTS, *flat["train"].shape), svd_solver="randomized", random_state=bench.inference.seed)
+    pca = PCA(
+        min(PIXEL_COMPONENTS, *flat["train"].shape),
+        svd_solver="randomized",
+        random_state=bench.inference.seed,
+    )
     pca.fit(flat["train"])
     untrained = {
         split: embed(bench.subject.untrained, table, "untrained tower", device=bench.subject.device).features

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from clip_lite.progress import say
 from debias.attributes import ProtectedAttribute
 from evaluation.embed import caption_index
 from evaluation.results import Estimate
 from evaluation.systems import OFF, Bench
-from evaluation.utility.linear_probe import linear_probe
+from evaluation.utility.linear_probe import LinearProbe
 from evaluation.utility.retrieval import recall_change, retrieval
 from evaluation.utility.zero_shot import zero_shot
 
@@ -23,8 +24,7 @@ def utility_rows(bench: Bench, attribute: ProtectedAttribute | None) -> list[Est
         rows += role_rows(bench, split)
         if attribute:
             rows += group_rows(bench, split, attribute)
-        rows += probe_rows(bench, split)
-    return rows
+    return rows + probe_rows(bench)
 
 
 def retrieval_rows(bench: Bench, split: str) -> list[Estimate]:
@@ -78,31 +78,39 @@ def group_rows(bench: Bench, split: str, attribute: ProtectedAttribute) -> list[
     return _zero_shot_rows(bench, split, prompts, target, name=attribute.name, topk=(1,))
 
 
-def probe_rows(bench: Bench, split: str) -> list[Estimate]:
+def probe_rows(bench: Bench) -> list[Estimate]:
     """A linear probe of the corpus's classes on tower features, trained on the train split."""
     target = bench.corpus.classification
-    return [
-        row
-        for system, tables in bench.systems.items()
-        for row in linear_probe(
-            tables["train"].features,
-            bench.tables["train"].attribute(target),
-            tables[split].features,
-            bench.tables[split].attribute(target),
-            name=target,
-            clusters=bench.tables[split].clusters,
-            split=split,
-            system=system,
-            inference=bench.inference,
-            seed=bench.inference.seed,
-        )
-    ]
+    rows: list[Estimate] = []
+    for system, tables in bench.systems.items():
+        say(f"audit: linear probe, {system}")
+        train = bench.tables["train"].attribute(target)
+        probe = LinearProbe(tables["train"].features, train, seed=bench.inference.seed)
+        rows += [
+            probe.accuracy(
+                tables[split].features,
+                bench.tables[split].attribute(target),
+                name=target,
+                clusters=bench.tables[split].clusters,
+                split=split,
+                system=system,
+                inference=bench.inference,
+            )
+            for split in bench.tests
+        ]
+    return rows
 
 
 def _zero_shot_rows(
-    bench: Bench, split: str, prompts: list[list[str]], target: np.ndarray, *, name: str, topk: tuple[int, ...]
+    bench: Bench,
+    split: str,
+    prompts: list[list[str]],
+    target: np.ndarray,
+    *,
+    name: str,
+    topk: tuple[int, ...],
 ) -> list[Estimate]:
-    """Zero-shot accuracy of every system on the audited pictures; ``prompts`` holds equally many per class."""
+    """Zero-shot accuracy of every system on audited pictures; ``prompts`` holds equally many per class."""
     keep, table = bench.where(split, bench.corpus.audited)
     text = np.stack([bench.subject.encoder.encode_text(own).cpu().numpy() for own in prompts])
     return [

@@ -70,7 +70,14 @@ def test_captions_inherit_shortcodes_and_lose_tone_codes() -> None:
     shortcodes = [{"1F9D1-200D-1F373": ["cook", "the_chef"]}, {"1F9D1-1F3FF-200D-1F373": "person_tone5_cook"}]
     neutral, dark = read_names([entry], {"1": "person-role"}, shortcodes)
     assert neutral.captions == ("cook", "the chef", "chef food kitchen", "pan")
-    assert dark.captions == ("cook dark skin tone", "cook", "the chef", "person cook", "chef food kitchen", "pan")
+    assert dark.captions == (
+        "cook dark skin tone",
+        "cook",
+        "the chef",
+        "person cook",
+        "chef food kitchen",
+        "pan",
+    )
 
 
 def test_no_stem_in_two_splits_and_every_stem_in_one(corpus: Corpus) -> None:
@@ -139,7 +146,9 @@ def test_second_load_neither_fetches_nor_draws(
     assert again.digest == corpus.digest
 
 
-def test_killed_drawing_leaves_no_half_cache(emoji_packages: Packages, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_killed_drawing_leaves_no_half_cache(
+    emoji_packages: Packages, monkeypatch: pytest.MonkeyPatch
+) -> None:
     cache, styles, names = emoji_packages
     drawn = []
 
@@ -152,7 +161,15 @@ def test_killed_drawing_leaves_no_half_cache(emoji_packages: Packages, monkeypat
     before = set(cache.iterdir())
     monkeypatch.setattr("clip_lite.data.emoji.draw", stop_after_three)
     with pytest.raises(KeyboardInterrupt):
-        load_emoji(image_size=20, val_fraction=0.1, test_fraction=0.3, seed=0, cache=cache, styles=styles, names=names)
+        load_emoji(
+            image_size=20,
+            val_fraction=0.1,
+            test_fraction=0.3,
+            seed=0,
+            cache=cache,
+            styles=styles,
+            names=names,
+        )
     assert set(cache.iterdir()) == before
 
 
@@ -160,7 +177,9 @@ def test_digest_mismatch_names_file_and_pin(emoji_packages: Packages, tmp_path: 
     cache, styles, _ = emoji_packages
     package = styles[0].package
     (tmp_path / package.archive_name).write_bytes((cache / "npm" / package.archive_name).read_bytes() + b"x")
-    with pytest.raises(CommandError, match=rf"digest mismatch for {package.name}@1.0.0: .*{package.archive_name}"):
+    with pytest.raises(
+        CommandError, match=rf"digest mismatch for {package.name}@1.0.0: .*{package.archive_name}"
+    ):
         npm.fetch(package, tmp_path)
 
 
@@ -175,7 +194,9 @@ def test_no_network_and_no_cache_is_one_line(tmp_path: Path, monkeypatch: pytest
     fake_npm(tmp_path / "bin", "echo ENOTFOUND >&2; exit 1")
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
     package = Package("@iconify-json/noto", "1.2.9", "sha512-x")
-    with pytest.raises(CommandError, match=r"cannot fetch @iconify-json/noto@1\.2\.9 .*the network is needed once"):
+    with pytest.raises(
+        CommandError, match=r"cannot fetch @iconify-json/noto@1\.2\.9 .*the network is needed once"
+    ):
         npm.fetch(package, tmp_path / "cache")
     assert list((tmp_path / "cache").iterdir()) == []
 

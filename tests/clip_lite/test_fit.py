@@ -27,7 +27,9 @@ def model(text_folder: Path) -> DualEncoder:
 
 
 def settings(**changes: object) -> TrainingConfig:
-    return TrainingConfig(**{"epochs": 2, "batch_size": 32, "precision": "float32", "device": "cpu", **changes})  # type: ignore[arg-type]
+    return TrainingConfig(
+        **{"epochs": 2, "batch_size": 32, "precision": "float32", "device": "cpu", **changes}
+    )  # type: ignore[arg-type]
 
 
 def run(model: DualEncoder, corpus: Corpus, config: TrainingConfig) -> tuple[list[Epoch], list[str]]:
@@ -39,7 +41,9 @@ def run(model: DualEncoder, corpus: Corpus, config: TrainingConfig) -> tuple[lis
 
     hooks = Hooks(validate=lambda _: {"recall": 0.5}, save=save, log=lambda numbers, step: None)
     train = corpus.splits["train"]
-    return fit(model, train, TextCache.build(model.text_tower, train.records), config, seed=0, hooks=hooks), saved
+    return fit(
+        model, train, TextCache.build(model.text_tower, train.records), config, seed=0, hooks=hooks
+    ), saved
 
 
 def test_schedule_climbs_then_falls_to_zero() -> None:
@@ -122,7 +126,9 @@ def test_divergence_stops_and_names_the_last_good_checkpoint(
     train = corpus.splits["train"]
     hooks = Hooks(validate=lambda _: {}, save=poison, log=lambda numbers, step: None)
     texts = TextCache.build(model.text_tower, train.records)
-    with pytest.raises(CommandError, match=r"loss is nan at step \d+ of \d+ \(epoch 2\).*runs/x/model \(epoch 1\)"):
+    with pytest.raises(
+        CommandError, match=r"loss is nan at step \d+ of \d+ \(epoch 2\).*runs/x/model \(epoch 1\)"
+    ):
         fit(model, train, texts, settings(), seed=0, hooks=hooks)
     assert len(saved) == 1
     assert all(torch.isfinite(value).all() for value in saved[0].values())

@@ -26,7 +26,9 @@ def model(text_folder: Path) -> DualEncoder:
 
 
 def pictures(n: int = 5, size: int = 32) -> torch.Tensor:
-    return torch.randint(0, 256, (n, 3, size, size), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    return torch.randint(
+        0, 256, (n, 3, size, size), generator=torch.Generator().manual_seed(0), dtype=torch.uint8
+    )
 
 
 def test_head_follows_the_paper() -> None:
@@ -35,7 +37,9 @@ def test_head_follows_the_paper() -> None:
     first, batch_norm, _, second = head.mlp
     hidden = torch.relu(batch_norm(x @ first.weight.T))
     summed = hidden @ second.weight.T + second.bias + x @ head.shortcut.weight.T + head.shortcut.bias
-    expected = (summed - summed.mean(1, keepdim=True)) / (summed.var(1, unbiased=False, keepdim=True) + 1e-5).sqrt()
+    expected = (summed - summed.mean(1, keepdim=True)) / (
+        summed.var(1, unbiased=False, keepdim=True) + 1e-5
+    ).sqrt()
     assert torch.allclose(head(x), expected, atol=1e-5)
     assert first.bias is None
     assert torch.equal(head.shortcut.weight.diagonal(), torch.ones(4))
@@ -90,7 +94,9 @@ def test_pictures_of_another_size_are_resized(model: DualEncoder) -> None:
 
 
 def test_directory_alone_restores_the_model(model: DualEncoder, tmp_path: Path) -> None:
-    model.attach({"embedding": random_direction(24, rank=2, seed=0), "features": random_direction(512, rank=1, seed=1)})
+    model.attach(
+        {"embedding": random_direction(24, rank=2, seed=0), "features": random_direction(512, rank=1, seed=1)}
+    )
     model.save_pretrained(tmp_path / "model")
     moved = Path(shutil.move(tmp_path / "model", tmp_path / "elsewhere"))
     loaded = DualEncoder.from_pretrained(moved)
@@ -132,7 +138,9 @@ def test_damaged_directories_are_refused(model: DualEncoder, tmp_path: Path) -> 
         DualEncoder.from_pretrained(tmp_path / "model")
 
 
-def test_failed_save_keeps_the_old_directory(model: DualEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_save_keeps_the_old_directory(
+    model: DualEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model.save_pretrained(tmp_path / "model")
     before = (tmp_path / "model" / "model.safetensors").read_bytes()
 

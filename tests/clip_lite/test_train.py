@@ -75,7 +75,7 @@ def test_train_debias_audit_track_report(
     assert result.find(fitted, system="eraser off", split="train").value > 0.8
     assert result.find(fitted, system="random direction", split="train").value > 0.8
 
-    client = mlflow.MlflowClient("sqlite:///mlflow.db")
+    client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
     run = client.get_run(result.provenance["mlflow"]["run_id"])
     assert run.info.status == "FINISHED"
     assert run.data.params["training.epochs"] == "3"
@@ -103,7 +103,13 @@ def test_same_seed_twice_gives_identical_numbers(small_world: list[str], tmp_pat
 
 
 def test_text_pca_edits_embeddings_only(small_world: list[str], tmp_path: Path) -> None:
-    argv = [*small_world, "--debias=gender", "--mitigation.method=text_pca", "--training.epochs=1", "--output=out"]
+    argv = [
+        *small_world,
+        "--debias=gender",
+        "--mitigation.method=text_pca",
+        "--training.epochs=1",
+        "--output=out",
+    ]
     assert guarded(lambda: train.main(argv)) == 0
     model = DualEncoder.from_pretrained(tmp_path / "out" / "model")
     assert set(model.erasers) == {"embedding"}
@@ -119,7 +125,10 @@ def test_without_debias_the_attribute_is_audited_and_nothing_is_erased(
 
 
 def test_diverging_run_fails_in_one_line_and_keeps_the_checkpoint(
-    small_world: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    small_world: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     original = DualEncoder.save_pretrained
 
@@ -136,7 +145,7 @@ def test_diverging_run_fails_in_one_line_and_keeps_the_checkpoint(
     assert error.count("\n") == 1
     kept = DualEncoder.from_pretrained(tmp_path / "out" / "model")
     assert all(torch.isfinite(p).all() for p in kept.parameters())
-    client = mlflow.MlflowClient("sqlite:///mlflow.db")
+    client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
     experiment = client.get_experiment_by_name("clip-lite")
     assert [run.info.status for run in client.search_runs([experiment.experiment_id])] == ["FAILED"]
 
@@ -163,7 +172,9 @@ def command(*argv: str, folder: Path, **environment: str) -> subprocess.Complete
         (["--debias", "gender", "--output", "/dev/null/out"], 1, "/dev/null/out cannot be written"),
     ],
 )
-def test_bad_input_is_one_line_with_its_exit_code(argv: list[str], code: int, said: str, tmp_path: Path) -> None:
+def test_bad_input_is_one_line_with_its_exit_code(
+    argv: list[str], code: int, said: str, tmp_path: Path
+) -> None:
     done = command(*argv, folder=tmp_path)
     assert done.returncode == code
     assert said in done.stderr
@@ -192,5 +203,10 @@ def test_no_network_and_no_cache(tmp_path: Path) -> None:
 def test_help_teaches(tmp_path: Path) -> None:
     done = command("--help", folder=tmp_path)
     assert done.returncode == 0
-    for part in ("--debias", "--mitigation.method", "peak of the schedule", "python -m clip_lite.train --debias gender"):
+    for part in (
+        "--debias",
+        "--mitigation.method",
+        "peak of the schedule",
+        "python -m clip_lite.train --debias gender",
+    ):
         assert part in done.stdout

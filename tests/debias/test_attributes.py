@@ -34,6 +34,7 @@ def test_label_reads_all_captions_of_an_image(
         ("a woman", "woman"),
         ("females", "woman"),
         ("man_dancing", "man"),
+        ("old_woman", "woman"),
         ("the man's coat", "man"),
         ("(he)", "man"),
         ("king", "man"),

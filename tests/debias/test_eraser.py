@@ -105,7 +105,7 @@ def test_it_is_frozen_but_passes_gradients(eraser: Eraser, x: torch.Tensor) -> N
 
 
 def test_it_owns_its_numbers() -> None:
-    shared = torch.eye(3)[:, :1]
+    shared = torch.eye(3, dtype=torch.float64)[:, :1]
     eraser = Eraser(torch.zeros(3), shared, shared, method="planted", changes_images=False)
     shared.zero_()
     assert eraser.left[0, 0] == 1

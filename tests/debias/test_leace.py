@@ -122,6 +122,16 @@ def test_a_rare_group_beside_two_frequent_ones_is_not_skipped(planted: Planted) 
     assert largest_gap(eraser(x), z) < 1e-10
 
 
+def test_a_faint_trace_is_not_skipped(planted: Planted) -> None:
+    """Means about 1e-5 deviations apart, far below the noise of sampling, are not taken for rounding."""
+    x, z = planted()
+    faint = x - moments_of(x, z).group_means[z] + 1e-5 * z[:, None]
+    eraser = leace(moments_of(faint, z))
+    assert largest_gap(faint, z) > 0.9e-5
+    assert eraser.rank == 1
+    assert largest_gap(eraser(faint), z) < 1e-10
+
+
 def test_a_group_without_rows_is_none(planted: Planted) -> None:
     x, z = planted()
     gap = StreamingMoments(D, 3).update(x, 2 * z)

@@ -68,10 +68,11 @@ def test_low_precision_input_counts_at_its_exact_values(planted: Planted, dtype:
 
 def test_numpy_equals_torch_and_read_only_arrays_are_fine(planted: Planted) -> None:
     x, z = planted()
-    array = x.numpy().astype(np.float16)
-    array.flags.writeable = False
-    moments = StreamingMoments(12, 2).update(array, z.numpy().astype(np.int32))
-    assert torch.equal(moments.covariance, StreamingMoments(12, 2).update(x.half(), z).covariance)
+    expected = StreamingMoments(12, 2).update(x.half(), z).covariance
+    for dtype in (np.float16, np.float64):
+        array, index = x.half().numpy().astype(dtype), z.numpy().astype(np.int32)
+        array.flags.writeable = index.flags.writeable = False
+        assert torch.equal(StreamingMoments(12, 2).update(array, index).covariance, expected)
 
 
 def test_a_large_offset_costs_no_digits(planted: Planted) -> None:

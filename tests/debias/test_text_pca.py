@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ D = 32
 class PlantedText:
     """Embeddings = template + pair + group · planted direction + noise, not yet of unit norm."""
 
-    def __init__(self, attribute: ProtectedAttribute, *, strength: float = 1.0) -> None:
+    def __init__(self, attribute: ProtectedAttribute) -> None:
         rng = np.random.default_rng(0)
         self.direction = torch.from_numpy(np.linalg.qr(rng.standard_normal((D, 1))).Q[:, 0])
         self.known: dict[str, Tensor] = {}
@@ -28,9 +29,7 @@ class PlantedText:
                 role = rng.standard_normal(D)
                 for group, word in enumerate(pair):
                     noise = torch.from_numpy(frame + role + 0.01 * rng.standard_normal(D))
-                    self.known[template.replace("{}", word)] = (
-                        noise + strength * (2 * group - 1) * self.direction
-                    )
+                    self.known[template.replace("{}", word)] = noise + (2 * group - 1) * self.direction
 
     def __call__(self, texts: Sequence[str]) -> Tensor:
         return torch.stack([self.known[text] for text in texts]).float()
@@ -89,15 +88,28 @@ def test_it_is_a_linear_orthogonal_projection(gender: ProtectedAttribute) -> Non
     }
 
 
-@pytest.mark.parametrize("strength", [1.0, -1.0])
+@pytest.mark.parametrize("swapped", [False, True])
 def test_the_direction_points_from_the_first_group_to_the_second(
-    gender: ProtectedAttribute, strength: float
+    gender: ProtectedAttribute, swapped: bool
 ) -> None:
-    encode = PlantedText(gender, strength=strength)
-    direction = text_direction(encode, gender)
+    """Decided by all pairs: a single one the wrong way round, even the first, turns nothing."""
+    encode = PlantedText(gender)
+    first, *others = gender.word_pairs
+    attribute = replace(gender, word_pairs=(first[::-1] if swapped else first, *others))
+    direction = text_direction(encode, attribute)
     assert direction.dtype == torch.float64
     assert float(direction.norm()) == pytest.approx(1)
-    assert float(direction @ encode.direction) == pytest.approx(strength, abs=0.02)
+    assert float(direction @ encode.direction) == pytest.approx(1, abs=0.02)
+
+
+def test_the_length_of_embeddings_does_not_matter(gender: ProtectedAttribute) -> None:
+    encode = PlantedText(gender)
+    lengths = torch.from_numpy(np.random.default_rng(1).uniform(0.1, 10, size=(160, 1)))
+    stretched = text_pca(lambda texts: encode(texts) * lengths, gender)
+    assert (encode(list(encode.known)) * (lengths - 1)).abs().max() > 1
+    torch.testing.assert_close(
+        stretched(encode.direction), text_pca(encode, gender)(encode.direction), rtol=0, atol=1e-6
+    )
 
 
 def test_three_groups_span_two_directions(hair: Path) -> None:

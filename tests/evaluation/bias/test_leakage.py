@@ -129,6 +129,15 @@ def test_same_seed_same_answers_on_every_split_and_three_unequal_groups() -> Non
     assert _rows(first, "pair")["logistic"].n == np.count_nonzero(labels != "b")
 
 
+def test_every_attacker_reads_a_rare_group() -> None:
+    rng = np.random.default_rng(0)
+    labels = np.where(rng.random(1600) < 0.1, "woman", "man")
+    x = rng.standard_normal((1600, 3)) + 1.2 * (labels == "woman")[:, None] * np.eye(3)[0]
+    halves = [Sample(x[rows], labels[rows], np.arange(800)) for rows in (slice(800), slice(800, None))]
+    rows = _rows(attack(halves[0], {"test": halves[1]}, seed=0))
+    assert all(rows[name].value > 0.65 for name in ATTACKERS)  # answering "man" scores 1/2
+
+
 def test_the_svm_takes_a_bounded_number_of_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("evaluation.bias.leakage.SVM_ROWS", 60)
     train = _sample("linear", 1)

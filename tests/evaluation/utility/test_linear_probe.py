@@ -5,15 +5,13 @@ import pytest
 
 from evaluation.inference import Inference
 from evaluation.results import Estimate
-from evaluation.utility.linear_probe import linear_probe
+from evaluation.utility.linear_probe import LinearProbe
 
 QUICK = Inference(resamples=200, permutations=199)
 
 
 def _probe(x: np.ndarray, y: np.ndarray, half: int) -> Estimate:
-    (row,) = linear_probe(
-        x[:half],
-        y[:half],
+    return LinearProbe(x[:half], y[:half], seed=0).accuracy(
         x[half:],
         y[half:],
         name="job",
@@ -21,9 +19,7 @@ def _probe(x: np.ndarray, y: np.ndarray, half: int) -> Estimate:
         split="test",
         system="model",
         inference=QUICK,
-        seed=0,
     )
-    return row
 
 
 def test_reads_planted_classes_at_any_scale_and_not_shuffled_ones() -> None:
