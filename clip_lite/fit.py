@@ -146,9 +146,9 @@ class Loop:
         scale = self.model.logit_scale.exp()
         terms = JSDLoss()(image, projected, shifted(projected), scale)
         loss = torch.stack(list(terms.values())).sum()
-        values = {name: float(term) for name, term in terms.items()}
-        values |= {"loss": float(loss), "logit_scale": float(scale)}
-        values["learning_rate"] = self.schedule.get_last_lr()[0]
+        values: dict[str, float] = {name: term.item() for name, term in terms.items()}
+        values |= {"loss": loss.item(), "logit_scale": scale.item()}
+        values["learning_rate"] = float(self.schedule.get_last_lr()[0])
         if math.isfinite(values["loss"]):
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()
