@@ -55,7 +55,7 @@ def describe_corpus(corpus: Corpus, *, image_size: int) -> dict[str, Any]:
 
 def describe_model(model: DualEncoder, *, text_tower: str) -> dict[str, Any]:
     """Architecture, size, digest of the weights and the eraser of the embedding."""
-    erasers = {name: eraser.spec() for name, eraser in model.attached.items()}
+    embedding = model.attached.get("embedding")
     return {
         "architecture": "CLIP-Lite dual encoder",
         "image_tower": model.settings["image_tower"],
@@ -63,8 +63,8 @@ def describe_model(model: DualEncoder, *, text_tower: str) -> dict[str, Any]:
         "embedding_dim": model.embedding_dim,
         "parameters": sum(p.numel() for p in model.parameters()),
         "digest": weights_digest(model),
-        "eraser": erasers.get("embedding"),
-        "erasers": erasers,
+        "edited": list(model.attached),
+        "eraser": embedding.spec() if embedding else None,
     }
 
 

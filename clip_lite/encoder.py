@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
-import torch.nn.functional as F
 from torch import Tensor
 
 
 class ImageFeatures(NamedTuple):
-    """``features`` ``(n, f)``: pooled output of the tower; ``embedding`` ``(n, d)``: projected, unit norm."""
+    """``features`` ``(n, f)``: pooled output of the tower; ``embedding`` ``(n, d)``: projected.
+
+    An embedding has unit norm until an eraser edits it, and is then a little shorter. It is left so on
+    purpose: scaling it back moves the group means that the eraser made equal, and a linear probe finds
+    something again. Compare embeddings by cosine.
+    """
 
     features: Tensor
     embedding: Tensor
@@ -26,7 +30,7 @@ class ImageTextEncoder(Protocol):
         """uint8 ``(n, 3, H, W)`` → what ``encode_image`` takes."""
 
     def encode_image(self, pixels: Tensor) -> ImageFeatures:
-        """Transformed pictures → features and unit-norm embeddings."""
+        """Transformed pictures → features and embeddings, edited by the erasers that are attached."""
 
     def encode_text(self, texts: Sequence[str]) -> Tensor:
         """Texts → unit-norm embeddings ``(n, d)``."""
@@ -36,13 +40,8 @@ Edit = Callable[[Tensor], Tensor]
 
 
 def edit_features(image: ImageFeatures, edits: Mapping[str, Edit]) -> ImageFeatures:
-    """Apply an edit to ``features`` and to ``embedding`` where one is given; the embedding is renormalised.
+    """Apply an edit to ``features`` and to ``embedding`` where one is given.
 
     The two edits are independent: the embedding is projected from the tower's unedited features.
     """
-    features, embedding = image
-    if "features" in edits:
-        features = edits["features"](features)
-    if "embedding" in edits:
-        embedding = F.normalize(edits["embedding"](embedding), dim=-1)
-    return ImageFeatures(features, embedding)
+    return image._replace(**{name: edit(getattr(image, name)) for name, edit in edits.items()})

@@ -209,12 +209,10 @@ def fit_erasers(
     table = corpus.splits["train"]
     image = embed(model, table, "reading training pictures", device=device).image
     captions = [record.captions for record in table.records]
-    erasers = {}
-    for name, x in (("features", image.features), ("embedding", image.embedding)):
-        fitter = CaptionLeaceFitter(attribute, x.shape[1])
-        fitter.update(x, captions)
-        erasers[name] = fitter.eraser
-    return erasers
+    return {
+        name: CaptionLeaceFitter(attribute, x.shape[1]).update(x, captions).eraser
+        for name, x in (("features", image.features), ("embedding", image.embedding))
+    }
 
 
 def audited_subject(model: DualEncoder, untrained: DualEncoder, device: torch.device) -> Subject:

@@ -18,7 +18,7 @@ BATCH = 256
 
 @dataclass(frozen=True)
 class EmbeddingTable:
-    """Tower features ``(n, f)`` and unit-norm embeddings ``(n, d)`` of a split, float32, on the CPU."""
+    """Tower features ``(n, f)`` and embeddings ``(n, d)`` of a split, float32, on the CPU."""
 
     image: ImageFeatures
 

@@ -74,6 +74,8 @@ def test_train_debias_audit_track_report(
     fitted = "leakage/gender/embedding_fitted/logistic"
     assert result.find(fitted, system="eraser off", split="train").value > 0.8
     assert result.find(fitted, system="random direction", split="train").value > 0.8
+    erased = result.find(fitted, system="eraser on", split="train")
+    assert erased.null_low <= erased.value <= erased.null_high
 
     client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
     run = client.get_run(result.provenance["mlflow"]["run_id"])
