@@ -69,7 +69,7 @@ class DualEncoder(nn.Module):
         return normalise(images)
 
     def encode_image(self, pixels: Tensor) -> ImageFeatures:
-        """Normalised pictures ``(n, 3, H, W)`` → features and embeddings; erasers act while ``erase`` holds."""
+        """Normalised pictures ``(n, 3, H, W)`` → features and embeddings, edited while ``erase`` holds."""
         features = self.image_tower(pixels)
         embedding = F.normalize(self.image_head(features).float(), dim=-1)
         image = ImageFeatures(features.float(), embedding)
