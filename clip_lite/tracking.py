@@ -15,6 +15,7 @@ from clip_lite.data.pairs import Corpus
 from clip_lite.errors import CommandError
 
 DEFAULT_STORE = "mlflow.db"  # where a bare "mlflow ui" looks
+EXPERIMENT_KIND = ("mlflow.experimentKind", "custom_model_development")  # the UI's view for trained models
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # deprecations inside MLflow's own imports
@@ -72,7 +73,7 @@ class Run:
         mlflow.log_text(pd.concat(frames).to_csv(index=False), "data/manifest.csv")
 
     def log_model(self, folder: Path, metrics: Mapping[str, float], params: Mapping[str, Any]) -> str:
-        """Register the saved model as a LoggedModel with its numbers; returns its id."""
+        """Log the saved model as a LoggedModel, and numbers for it and the run; returns its id."""
         model = mlflow.initialize_logged_model(
             name="clip-lite",
             source_run_id=self.run_id,
@@ -103,7 +104,9 @@ def tracked_run(*, experiment: str, name: str, tags: Mapping[str, str]) -> Itera
     uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path(DEFAULT_STORE).resolve()}"
     try:
         mlflow.set_tracking_uri(uri)
-        mlflow.set_experiment(experiment)
+        kind = mlflow.set_experiment(experiment).tags.get(EXPERIMENT_KIND[0])
+        if kind is None:
+            mlflow.set_experiment_tag(*EXPERIMENT_KIND)
         active = mlflow.start_run(run_name=name, tags=dict(tags), log_system_metrics=True)
     except (MlflowException, OSError) as error:
         raise CommandError(f"MLflow store {uri} cannot be used: {error}") from error

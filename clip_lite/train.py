@@ -252,7 +252,6 @@ def publish(result: AuditResult, output: Path, run: Run) -> None:
     for row in result.rows:
         bounds = {"": row.value, "_ci_low": row.low, "_ci_high": row.high, "_n": row.n}
         metrics |= {row.key + suffix: float(value) for suffix, value in bounds.items() if value is not None}
-    run.log_metrics(metrics)
     run.log_model(output / "model", metrics, {"eraser": result.model.get("eraser")})
     for file in ("audit.json", "report.html", "config.yaml"):
         run.log_artifact(output / file)
