@@ -59,12 +59,16 @@ def parse(
 
 
 def guarded(main: Callable[[], None]) -> int:
-    """Run ``main``; explain a ``CommandError`` in one line on stderr and return its exit code."""
+    """Run ``main``; explain a ``CommandError`` or a failing disk in one line, and return the exit code."""
     try:
         main()
     except CommandError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return error.exit_code
+    except OSError as error:
+        where = f": {error.filename}" if error.filename else ""
+        print(f"error: {error.strerror or error}{where}", file=sys.stderr)
+        return CommandError.exit_code
     except KeyboardInterrupt:
         print("interrupted: what was written so far is kept", file=sys.stderr)
         return 130

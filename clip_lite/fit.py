@@ -18,7 +18,7 @@ from clip_lite.errors import CommandError, UsageError
 from clip_lite.losses import JSDLoss
 from clip_lite.model import DualEncoder
 from clip_lite.negatives import shifted
-from clip_lite.precision import autocast
+from clip_lite.precision import autocast, resolve_device
 from clip_lite.progress import progress_bar, say
 from clip_lite.text_cache import TextCache
 
@@ -164,7 +164,7 @@ class Batches:
 
     def __init__(self, train: PairTable, texts: TextCache, config: TrainingConfig, *, seed: int) -> None:
         self.train, self.texts, self.config, self.seed = train, texts, config, seed
-        self.device = torch.device(resolve_device(config.device))
+        self.device = resolve_device(config.device)
         self.per_epoch = len(train) // config.batch_size
         self.augment = Augment(scale=(config.crop_scale, 1.0), flip=config.flip, jitter=config.jitter)
 
@@ -178,13 +178,6 @@ class Batches:
             pixels = self.train.pixels(indices).to(self.device, non_blocking=True)
             images, mirrored = self.augment(pixels, generator)
             yield images, self.texts.draw(indices, mirrored, rng).to(self.device, non_blocking=True)
-
-
-def resolve_device(name: str) -> str:
-    """``auto`` → ``cuda`` where there is one, else ``cpu``."""
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    return name
 
 
 def warmup_cosine(total: int, warmup_fraction: float) -> Callable[[int], float]:

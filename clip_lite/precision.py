@@ -1,10 +1,29 @@
-"""Where arithmetic may be narrowed."""
+"""Where arithmetic runs, and where it may be narrowed."""
 
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
 
 import torch
+
+from clip_lite.errors import UsageError
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device that ``training.device`` names; ``auto`` is CUDA where there is one, else the CPU.
+
+    Raises:
+        UsageError: no such device, here or at all.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(
+            f"training.device {name!r} cannot be used here, expected auto, cpu or cuda"
+        ) from error
+    return torch.device(name)
 
 
 def has_bfloat16(device: torch.device) -> bool:

@@ -110,8 +110,11 @@ def tracked_run(*, experiment: str, name: str, tags: Mapping[str, str]) -> Itera
         active = mlflow.start_run(run_name=name, tags=dict(tags), log_system_metrics=True)
     except (MlflowException, OSError) as error:
         raise CommandError(f"MLflow store {uri} cannot be used: {error}") from error
-    with active:
-        yield Run(active.info.run_id, experiment, uri)
+    try:
+        with active:
+            yield Run(active.info.run_id, experiment, uri)
+    except MlflowException as error:
+        raise CommandError(f"MLflow store {uri} failed; what is on disk is kept: {error}") from error
 
 
 def flatten(nested: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

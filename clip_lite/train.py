@@ -18,8 +18,9 @@ from clip_lite.data.emoji import load_emoji
 from clip_lite.data.pairs import Corpus
 from clip_lite.describe import Clock, describe_corpus, describe_model, describe_run, describe_training
 from clip_lite.errors import CommandError, UsageError
-from clip_lite.fit import Epoch, Hooks, fit, resolve_device
+from clip_lite.fit import Epoch, Hooks, fit
 from clip_lite.model import DualEncoder
+from clip_lite.precision import resolve_device
 from clip_lite.progress import console, say
 from clip_lite.text_cache import TextCache
 from clip_lite.towers import TextTower
@@ -61,10 +62,10 @@ def main(argv: Sequence[str]) -> None:
         TrainConfig, argv, prog=PROG, description=DESCRIPTION, default_config=shipped_config("emoji.yaml")
     )
     attribute = checked_attribute(config)
+    device = resolve_device(config.training.device)
     name = config.tracking.run_name or run_name(config)
     output = make_output(config.output, name)
     (output / "config.yaml").write_text(config_text, encoding="utf-8")
-    device = torch.device(resolve_device(config.training.device))
     clock = Clock()
     tags = {"attribute": config.debias or "none", "seed": str(config.seed), "corpus": config.data.source}
     with tracked_run(experiment=config.tracking.experiment, name=name, tags=tags) as run:
@@ -132,9 +133,12 @@ def make_output(chosen: Path | None, name: str) -> Path:
     """Create the output folder before anything expensive runs.
 
     Raises:
+        UsageError: it holds the results of another run, which would be lost.
         CommandError: it cannot be created or written to.
     """
     output = chosen or Path("runs") / f"{name}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    if (output / "config.yaml").exists():
+        raise UsageError(f"--output {output} holds another run: choose a new folder or remove that one")
     try:
         output.mkdir(parents=True, exist_ok=True)
         (output / ".writable").touch()
@@ -182,7 +186,7 @@ def train(
     """Fit with a validation retrieval and a checkpoint after every epoch."""
     table = corpus.splits["val"].where(corpus.canonical)
     captions, relevant = caption_index([record.captions for record in table.records])
-    device = torch.device(resolve_device(config.training.device))
+    device = resolve_device(config.training.device)
 
     def validate(current: DualEncoder) -> Mapping[str, float]:
         image = embed(current, table, "validating", device=device).embedding

@@ -20,6 +20,19 @@ def cache_root() -> Path:
     return Path(chosen).expanduser() if chosen else Path(platformdirs.user_cache_dir("clip-lite"))
 
 
+def scratch_folder(parent: Path, prefix: str) -> Path:
+    """A new empty folder inside ``parent``, which is created if need be.
+
+    Raises:
+        CommandError: ``parent`` cannot be written to.
+    """
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        return Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+    except OSError as error:
+        raise CommandError(f"cannot write to {parent}: {error.strerror}") from error
+
+
 @contextmanager
 def atomic_folder(target: Path) -> Iterator[Path]:
     """Yield a scratch folder beside ``target`` that becomes ``target`` on success and vanishes on failure.
@@ -29,11 +42,7 @@ def atomic_folder(target: Path) -> Iterator[Path]:
     Raises:
         CommandError: the parent cannot be written to.
     """
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    except OSError as error:
-        raise CommandError(f"cannot write to {target.parent}: {error.strerror}") from error
+    scratch = scratch_folder(target.parent, f".{target.name}-")
     try:
         yield scratch
         scratch.chmod(0o755)

@@ -22,6 +22,7 @@ from clip_lite.data.emoji_art import draw, svg_of
 from clip_lite.data.emoji_names import EmojiName
 from clip_lite.data.npm import Package, fetch, read_json
 from clip_lite.data.pairs import Corpus, PairTable, Record
+from clip_lite.errors import CommandError
 from clip_lite.progress import track
 
 RECORDS_VERSION = 1  # part of the cache key: raise it when drawings or records change
@@ -127,9 +128,7 @@ def load_emoji(
         CommandError: nothing cached and no network, or a digest that does not match its pin.
     """
     folder = _drawn(image_size, cache or cache_root(), styles, names)
-    images = np.load(folder / "images.npy", mmap_mode="r")
-    raw = json.loads((folder / "records.json").read_text(encoding="utf-8"))
-    records = [Record(r["id"], tuple(r["captions"]), r["attributes"], r["cluster"]) for r in raw]
+    images, records = _read(folder)
     stems = split_stems(records, val_fraction=val_fraction, test_fraction=test_fraction, seed=seed)
     everything = PairTable(images, records, np.arange(len(records)))
 
@@ -194,6 +193,16 @@ def _drawn(image_size: int, cache: Path, styles: Sequence[Style], names: Package
         text = json.dumps([record._asdict() for record in rows], ensure_ascii=False)
         (folder / "records.json").write_text(text, encoding="utf-8")
     return target
+
+
+def _read(folder: Path) -> tuple[np.ndarray, list[Record]]:
+    try:
+        images = np.load(folder / "images.npy", mmap_mode="r")
+        raw = json.loads((folder / "records.json").read_text(encoding="utf-8"))
+        records = [Record(r["id"], tuple(r["captions"]), r["attributes"], r["cluster"]) for r in raw]
+    except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
+        raise CommandError(f"{folder} is damaged ({error}); remove it and it is drawn again") from error
+    return images, records
 
 
 def _read_names(archive: Path) -> list[EmojiName]:

@@ -9,11 +9,11 @@ import os
 import shutil
 import subprocess
 import tarfile
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from clip_lite.data.cache import scratch_folder
 from clip_lite.errors import CommandError
 
 FETCH_TIMEOUT_S = 300
@@ -48,10 +48,10 @@ def fetch(package: Package, cache: Path) -> Path:
     if archive.exists():
         _verify(package, archive)
         return archive
-    cache.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".fetch-", dir=cache) as folder:
-        spec = f"{package.name}@{package.version}"
-        command = [*_npm(), "pack", spec, "--silent", "--pack-destination", folder]
+    spec = f"{package.name}@{package.version}"
+    folder = scratch_folder(cache, ".fetch-")
+    try:
+        command = [*_npm(), "pack", spec, "--silent", "--pack-destination", str(folder)]
         try:
             done = subprocess.run(
                 command, cwd=folder, capture_output=True, text=True, timeout=FETCH_TIMEOUT_S, check=False
@@ -59,7 +59,7 @@ def fetch(package: Package, cache: Path) -> Path:
             reason = f"npm ended with code {done.returncode}"
         except subprocess.TimeoutExpired:
             reason = f"no answer in {FETCH_TIMEOUT_S} s"
-        fetched = Path(folder) / package.archive_name
+        fetched = folder / package.archive_name
         if not fetched.exists():
             raise CommandError(
                 f"cannot fetch {spec} from the npm registry ({reason}): the network is needed once; "
@@ -67,6 +67,8 @@ def fetch(package: Package, cache: Path) -> Path:
             )
         _verify(package, fetched)
         os.replace(fetched, archive)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
     return archive
 
 

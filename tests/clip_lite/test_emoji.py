@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -181,6 +182,30 @@ def test_digest_mismatch_names_file_and_pin(emoji_packages: Packages, tmp_path: 
         CommandError, match=rf"digest mismatch for {package.name}@1.0.0: .*{package.archive_name}"
     ):
         npm.fetch(package, tmp_path)
+
+
+def test_damaged_drawings_name_the_folder_to_remove(emoji_packages: Packages, tmp_path: Path) -> None:
+    cache, styles, names = emoji_packages
+    shutil.copytree(cache, tmp_path / "cache")
+    (drawn,) = (tmp_path / "cache").glob("emoji-32px-*")
+    (drawn / "images.npy").write_bytes((drawn / "images.npy").read_bytes()[:1000])
+    with pytest.raises(CommandError, match=rf"{drawn.name} is damaged"):
+        load_emoji(
+            image_size=32,
+            val_fraction=0.1,
+            test_fraction=0.3,
+            seed=0,
+            cache=tmp_path / "cache",
+            styles=styles,
+            names=names,
+        )
+
+
+def test_unwritable_cache_is_one_line(emoji_packages: Packages, tmp_path: Path) -> None:
+    _, styles, _ = emoji_packages
+    (tmp_path / "file").touch()
+    with pytest.raises(CommandError, match="cannot write to"):
+        npm.fetch(styles[0].package, tmp_path / "file" / "npm")
 
 
 def fake_npm(folder: Path, script: str) -> None:

@@ -172,6 +172,7 @@ def command(*argv: str, folder: Path, **environment: str) -> subprocess.Complete
         (["--training.epochs", "many"], 2, "training.epochs"),
         (["--training.epochs", "0"], 2, "training.epochs is 0, expected at least 1"),
         (["--debias", "gender", "--output", "/dev/null/out"], 1, "/dev/null/out cannot be written"),
+        (["--training.device", "abacus"], 2, "training.device 'abacus' cannot be used here"),
     ],
 )
 def test_bad_input_is_one_line_with_its_exit_code(
@@ -182,6 +183,23 @@ def test_bad_input_is_one_line_with_its_exit_code(
     assert said in done.stderr
     assert done.stderr.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_results_of_another_run_are_not_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "config.yaml").write_text("kept")
+    done = command("--output", "out", folder=tmp_path)
+    assert done.returncode == 2
+    assert "--output out holds another run" in done.stderr
+    assert (tmp_path / "out" / "config.yaml").read_text() == "kept"
+
+
+@pytest.mark.parametrize("uri", ["sqlite:////dev/null/x.db", "file:./mlruns", "nonsense://x"])
+def test_unusable_mlflow_store_is_one_line(uri: str, tmp_path: Path) -> None:
+    done = command("--output", "out", folder=tmp_path, MLFLOW_TRACKING_URI=uri)
+    assert done.returncode == 1
+    assert f"MLflow store {uri} cannot be used" in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 def test_no_network_and_no_cache(tmp_path: Path) -> None:
