@@ -33,6 +33,7 @@ from evaluation.audit import audit
 from evaluation.bias.leakage import ATTACKERS
 from evaluation.embed import caption_index, embed
 from evaluation.inference import Inference
+from evaluation.population import caption_labels, population
 from evaluation.report.html import write_report
 from evaluation.report.table import print_summary
 from evaluation.results import AuditResult
@@ -67,11 +68,16 @@ def main(argv: Sequence[str]) -> None:
     output = make_output(config.output, name)
     (output / "config.yaml").write_text(config_text, encoding="utf-8")
     clock = Clock()
-    tags = {"attribute": config.debias or "none", "seed": str(config.seed), "corpus": config.data.source}
+    tags = {
+        "debias": attribute.name if attribute and config.debias else "none",
+        "seed": str(config.seed),
+        "corpus": config.data.source,
+    }
     with tracked_run(experiment=config.tracking.experiment, name=name, tags=tags) as run:
         run.log_params(asdict(config))
         with clock.stage("data"):
             corpus = load_corpus(config)
+            check_auditable(corpus, attribute)
             run.log_corpus(corpus)
         with clock.stage("model and captions"):
             model, untrained, texts = build(config, corpus, device)
@@ -159,6 +165,20 @@ def load_corpus(config: TrainConfig) -> Corpus:
     )
 
 
+def check_auditable(corpus: Corpus, attribute: ProtectedAttribute | None) -> None:
+    """Refuse before training what the audit would refuse after it.
+
+    Raises:
+        UsageError: a group of the attribute is hardly there in a split that the audit needs.
+    """
+    if attribute:
+        try:
+            for split in corpus.splits.keys() - {"val"}:
+                population(corpus, split, attribute)
+        except ValueError as error:
+            raise UsageError(f"--debias {attribute.name}: {error}") from error
+
+
 def build(
     config: TrainConfig, corpus: Corpus, device: torch.device
 ) -> tuple[DualEncoder, DualEncoder, TextCache]:
@@ -243,9 +263,8 @@ def label_agreement(corpus: Corpus, attribute: ProtectedAttribute | None) -> flo
     """Share of audited training pictures whose captions give the group that the corpus gives."""
     if attribute is None:
         return None
-    table = corpus.splits["train"].where(corpus.audited)
-    read = np.array([attribute.label(record.captions) for record in table.records])
-    return float(np.mean(read == table.attribute(attribute.name)))
+    people = population(corpus, "train", attribute)
+    return float(np.mean(caption_labels(people.table, attribute) == people.labels))
 
 
 def publish(result: AuditResult, output: Path, run: Run) -> None:

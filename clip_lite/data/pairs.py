@@ -64,8 +64,12 @@ class PairTable:
 
     def where(self, keep: Callable[[Record], bool]) -> PairTable:
         """The pairs whose record satisfies ``keep``, in order."""
-        chosen = [index for index, record in enumerate(self.records) if keep(record)]
-        return PairTable(self.images, [self.records[i] for i in chosen], self.rows[chosen])
+        return self.rows_where(np.array([keep(record) for record in self.records], dtype=bool))
+
+    def rows_where(self, mask: np.ndarray) -> PairTable:
+        """The pairs under a mask ``(n,)``, in order."""
+        records = [record for record, kept in zip(self.records, mask, strict=True) if kept]
+        return PairTable(self.images, records, self.rows[mask])
 
     @property
     def clusters(self) -> np.ndarray:
@@ -95,7 +99,7 @@ class Corpus:
         splits: ``train``, ``val``, ``test`` and any number of further test splits.
         sources: one mapping per origin: name, version, licence, url, attribution, pictures.
         limits: what may not be concluded from this corpus, in words.
-        audited: picks the pictures whose protected attribute is audited.
+        audited: picks the pictures whose role and protected attributes are audited: one person each.
         canonical: picks the one picture per item that retrieval is measured on, so that near-copies of
             a picture are not each other's false misses.
         classification: attribute that holds the class of the linear probe.

@@ -7,13 +7,13 @@ from collections.abc import Mapping
 import numpy as np
 from sklearn.decomposition import PCA
 
-from clip_lite.data.pairs import PairTable
 from clip_lite.progress import say
 from debias.attributes import ProtectedAttribute
 from debias.methods.text_pca import text_direction
 from evaluation.bias.geometry import cosine_kept, cross_modal_angle
 from evaluation.bias.leakage import ATTACKERS, Attack, Sample, attack, leakage_change
 from evaluation.embed import embed
+from evaluation.population import Population, caption_labels, population
 from evaluation.results import Estimate
 from evaluation.systems import OFF, PIXELS, UNTRAINED, Bench
 
@@ -22,18 +22,18 @@ PIXEL_COMPONENTS = 128
 
 def bias_rows(bench: Bench, attribute: ProtectedAttribute) -> list[Estimate]:
     """Leakage of features and embeddings, of pixels and an untrained tower, and the geometry of the edit."""
-    audited = {split: bench.where(split, bench.corpus.audited)[1] for split in bench.tables}
+    people = {split: population(bench.corpus, split, attribute) for split in bench.tables}
     return [
-        *context_rows(bench, attribute, audited),
-        *leakage_rows(bench, attribute, audited, "features"),
-        *leakage_rows(bench, attribute, audited, "embedding"),
+        *context_rows(bench, attribute, people),
+        *leakage_rows(bench, attribute, people, "features"),
+        *leakage_rows(bench, attribute, people, "embedding"),
         *fitted_rows(bench, attribute),
-        *geometry_rows(bench, attribute),
+        *geometry_rows(bench, attribute, people),
     ]
 
 
 def leakage_rows(
-    bench: Bench, attribute: ProtectedAttribute, audited: Mapping[str, PairTable], representation: str
+    bench: Bench, attribute: ProtectedAttribute, people: Mapping[str, Population], representation: str
 ) -> list[Estimate]:
     """Attackers trained on train stems, scored on test stems; and the change against the unedited model."""
     rows: list[Estimate] = []
@@ -41,11 +41,8 @@ def leakage_rows(
     attacks: dict[str, Attack] = {}
     for system, tables in bench.systems.items():
         say(f"audit: attacking {representation}, {system}")
-        x = {
-            split: getattr(tables[split].rows(bench.where(split, bench.corpus.audited)[0]), representation)
-            for split in audited
-        }
-        attacks[system] = _attack(bench, attribute, audited, x)
+        x = {split: getattr(tables[split].rows(own.keep), representation) for split, own in people.items()}
+        attacks[system] = _attack(bench, people, x)
         for split in bench.tests:
             rows += attacks[system].estimates(name, split, system, bench.inference)
             if system != OFF:
@@ -63,11 +60,11 @@ def leakage_rows(
 
 
 def context_rows(
-    bench: Bench, attribute: ProtectedAttribute, audited: Mapping[str, PairTable]
+    bench: Bench, attribute: ProtectedAttribute, people: Mapping[str, Population]
 ) -> list[Estimate]:
     """The same attackers on raw pixels (first principal components) and on the untrained tower's features."""
     say("audit: attacking pixels and an untrained tower")
-    flat = {split: table.pixels(slice(None)).flatten(1).numpy() / 255.0 for split, table in audited.items()}
+    flat = {split: own.table.pixels(slice(None)).flatten(1).numpy() / 255.0 for split, own in people.items()}
     pca = PCA(
         min(PIXEL_COMPONENTS, *flat["train"].shape),
         svd_solver="randomized",
@@ -75,15 +72,17 @@ def context_rows(
     )
     pca.fit(flat["train"])
     untrained = {
-        split: embed(bench.subject.untrained, table, "untrained tower", device=bench.subject.device).features
-        for split, table in audited.items()
+        split: embed(
+            bench.subject.untrained, own.table, "untrained tower", device=bench.subject.device
+        ).features
+        for split, own in people.items()
     }
     rows: list[Estimate] = []
     for system, representation, x in (
         (PIXELS, "pixels", {split: pca.transform(own) for split, own in flat.items()}),
         (UNTRAINED, "features", untrained),
     ):
-        result = _attack(bench, attribute, audited, x)
+        result = _attack(bench, people, x)
         for split in bench.tests:
             rows += result.estimates(f"{attribute.name}/{representation}", split, system, bench.inference)
     return rows
@@ -92,7 +91,7 @@ def context_rows(
 def fitted_rows(bench: Bench, attribute: ProtectedAttribute) -> list[Estimate]:
     """What a linear attacker finds on the very data the eraser was fitted on, groups read from captions."""
     table = bench.tables["train"]
-    labels = np.array([attribute.label(record.captions) for record in table.records])
+    labels = caption_labels(table, attribute)
     known = np.isin(labels, attribute.groups)
     rows: list[Estimate] = []
     for system, tables in bench.systems.items():
@@ -106,18 +105,20 @@ def fitted_rows(bench: Bench, attribute: ProtectedAttribute) -> list[Estimate]:
     return rows
 
 
-def geometry_rows(bench: Bench, attribute: ProtectedAttribute) -> list[Estimate]:
+def geometry_rows(
+    bench: Bench, attribute: ProtectedAttribute, people: Mapping[str, Population]
+) -> list[Estimate]:
     """Angle between text and image direction in the unedited space; cosine kept by every edit."""
     rows: list[Estimate] = []
     direction = text_direction(bench.subject.encoder.encode_text, attribute).numpy()
     for split in bench.tests:
-        keep, table = bench.where(split, bench.corpus.audited)
+        keep, table, labels = people[split]
         before = bench.systems[OFF][split].rows(keep).embedding
         rows.append(
             cross_modal_angle(
                 direction,
                 before,
-                table.attribute(attribute.name),
+                labels,
                 clusters=table.clusters,
                 groups=(attribute.groups[0], attribute.groups[1]),
                 name=attribute.name,
@@ -142,12 +143,7 @@ def geometry_rows(bench: Bench, attribute: ProtectedAttribute) -> list[Estimate]
     return rows
 
 
-def _attack(
-    bench: Bench, attribute: ProtectedAttribute, audited: Mapping[str, PairTable], x: Mapping[str, np.ndarray]
-) -> Attack:
-    samples = {
-        split: Sample(x[split], table.attribute(attribute.name), table.clusters)
-        for split, table in audited.items()
-    }
+def _attack(bench: Bench, people: Mapping[str, Population], x: Mapping[str, np.ndarray]) -> Attack:
+    samples = {split: Sample(x[split], own.labels, own.table.clusters) for split, own in people.items()}
     tests = {split: samples[split] for split in bench.tests}
     return attack(samples["train"], tests, seed=bench.inference.seed)

@@ -7,6 +7,7 @@ import numpy as np
 from clip_lite.progress import say
 from debias.attributes import ProtectedAttribute
 from evaluation.embed import caption_index
+from evaluation.population import population
 from evaluation.results import Estimate
 from evaluation.systems import OFF, Bench
 from evaluation.utility.linear_probe import LinearProbe
@@ -61,21 +62,21 @@ def retrieval_rows(bench: Bench, split: str) -> list[Estimate]:
 
 def role_rows(bench: Bench, split: str) -> list[Estimate]:
     """Which role is drawn, among the audited roles of the split, from prompts that name no group."""
-    _, table = bench.where(split, bench.corpus.audited)
+    keep, table = bench.where(split, bench.corpus.audited)
     roles, target = np.unique(table.attribute("role"), return_inverse=True)
     prompts = [[template.format(role) for template in ROLE_TEMPLATES] for role in roles]
-    return _zero_shot_rows(bench, split, prompts, target, name="role", topk=(1, 5))
+    return _zero_shot_rows(bench, split, prompts, target, keep=keep, name="role", topk=(1, 5))
 
 
 def group_rows(bench: Bench, split: str, attribute: ProtectedAttribute) -> list[Estimate]:
     """Which group is drawn, from the attribute's own prompts: what an edit is meant to take away."""
-    _, table = bench.where(split, bench.corpus.audited)
-    target = np.array([attribute.groups.index(group) for group in table.attribute(attribute.name)])
+    people = population(bench.corpus, split, attribute)
+    target = np.array([attribute.groups.index(group) for group in people.labels])
     prompts = [
         [template.format(word) for word in words for template in attribute.templates]
         for words in zip(*attribute.word_pairs, strict=True)
     ]
-    return _zero_shot_rows(bench, split, prompts, target, name=attribute.name, topk=(1,))
+    return _zero_shot_rows(bench, split, prompts, target, keep=people.keep, name=attribute.name, topk=(1,))
 
 
 def probe_rows(bench: Bench) -> list[Estimate]:
@@ -107,11 +108,11 @@ def _zero_shot_rows(
     prompts: list[list[str]],
     target: np.ndarray,
     *,
+    keep: np.ndarray,
     name: str,
     topk: tuple[int, ...],
 ) -> list[Estimate]:
-    """Zero-shot accuracy of every system on audited pictures; ``prompts`` holds equally many per class."""
-    keep, table = bench.where(split, bench.corpus.audited)
+    """Zero-shot accuracy of every system on the pictures of ``keep``; equally many prompts per class."""
     text = np.stack([bench.subject.encoder.encode_text(own).cpu().numpy() for own in prompts])
     return [
         row
@@ -121,7 +122,7 @@ def _zero_shot_rows(
             text,
             target,
             name=name,
-            clusters=table.clusters,
+            clusters=bench.tables[split].clusters[keep],
             split=split,
             system=system,
             inference=bench.inference,

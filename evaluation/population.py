@@ -1,0 +1,52 @@
+"""Whose attribute is audited, and which group each picture is counted in."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from clip_lite.data.pairs import Corpus, PairTable
+from debias.attributes import ProtectedAttribute
+
+
+class Population(NamedTuple):
+    """The audited pictures of a split: mask ``keep`` ``(n,)``, the pictures, their groups."""
+
+    keep: np.ndarray
+    table: PairTable
+    labels: np.ndarray
+
+
+def population(corpus: Corpus, split: str, attribute: ProtectedAttribute) -> Population:
+    """Audited pictures of a split that belong to one of the attribute's groups.
+
+    The group is the corpus's own label; where the corpus does not know the attribute, what captions say.
+
+    Raises:
+        ValueError: a group without pictures in two clusters, so that nothing could be said of it.
+    """
+    table = corpus.splits[split]
+    labels = group_labels(table, attribute)
+    audited = np.array([corpus.audited(record) for record in table.records])
+    keep = audited & np.isin(labels, attribute.groups)
+    for group in attribute.groups:
+        stems = len(set(table.clusters[keep & (labels == group)]))
+        if stems < 2:
+            raise ValueError(
+                f"corpus {corpus.name!r}, split {split!r} shows {attribute.name} {group!r} in {stems} "
+                "audited stems, an audit needs at least 2"
+            )
+    return Population(keep, table.rows_where(keep), labels[keep])
+
+
+def group_labels(table: PairTable, attribute: ProtectedAttribute) -> np.ndarray:
+    """Group of every picture ``(n,)``: the corpus's label if it knows the attribute, else the captions'."""
+    if any(attribute.name in record.attributes for record in table.records):
+        return table.attribute(attribute.name)
+    return caption_labels(table, attribute)
+
+
+def caption_labels(table: PairTable, attribute: ProtectedAttribute) -> np.ndarray:
+    """What the captions of every picture say ``(n,)``: a group, ``mixed`` or ``none``."""
+    return np.array([attribute.label(record.captions) for record in table.records])
