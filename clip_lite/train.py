@@ -100,7 +100,7 @@ def main(argv: Sequence[str]) -> None:
         result = AuditResult(
             rows=rows,
             examples=examples,
-            attribute=describe_attribute(attribute),
+            attribute=describe_attribute(attribute, corpus),
             data=describe_corpus(corpus, image_size=config.data.image_size)
             | {"label_agreement": label_agreement(corpus, attribute)},
             model=describe_model(model, text_tower=config.model.text_tower),
@@ -245,26 +245,32 @@ def audited_subject(model: DualEncoder, untrained: DualEncoder, device: torch.de
     return Subject(encoder=model, erasers=model.attached, untrained=untrained, device=device)
 
 
-def describe_attribute(attribute: ProtectedAttribute | None) -> dict[str, object]:
+def describe_attribute(attribute: ProtectedAttribute | None, corpus: Corpus) -> dict[str, object]:
     """Name, version and lexicon of the audited attribute, and where its labels come from."""
     if attribute is None:
         return {}
+    labels = "the corpus's own labels" if knows(corpus, attribute) else "groups read from captions too"
     return {
         "name": attribute.name,
         "version": attribute.version,
         "groups": list(attribute.groups),
         "lexicon_digest": attribute.digest,
-        "label_source": "erasers read groups from captions; attackers are scored on the corpus's own labels",
+        "label_source": f"erasers read groups from captions; attackers are scored on {labels}",
         "note": "Groups are read from text and from what vendors drew; nobody was asked.",
     }
 
 
 def label_agreement(corpus: Corpus, attribute: ProtectedAttribute | None) -> float | None:
     """Share of audited training pictures whose captions give the group that the corpus gives."""
-    if attribute is None:
+    if attribute is None or not knows(corpus, attribute):
         return None
     people = population(corpus, "train", attribute)
     return float(np.mean(caption_labels(people.table, attribute) == people.labels))
+
+
+def knows(corpus: Corpus, attribute: ProtectedAttribute) -> bool:
+    """Whether the corpus has labels of its own for the attribute."""
+    return any(attribute.name in record.attributes for record in corpus.splits["train"].records)
 
 
 def publish(result: AuditResult, output: Path, run: Run) -> None:

@@ -64,7 +64,7 @@ class CaptionLeaceFitter:
         """LEACE on the labelled rows so far.
 
         ``details`` holds the attribute's description, the rows ``labelled`` per group and ``dropped`` per
-        reason, and the ``expected_residual`` on fresh images, null where it cannot be estimated.
+        reason, and the ``expected_residual`` on fresh images were rows independent, null where it cannot be estimated.
 
         Raises:
             ValueError: captions of fewer than two groups so far.
@@ -74,6 +74,6 @@ class CaptionLeaceFitter:
             "attribute": self.attribute.describe(),
             "labelled": dict(zip(self.attribute.groups, counts, strict=True)),
             "dropped": dict(self.dropped),
-            "expected_residual": expected_residual(self.moments),
+            "expected_residual_if_rows_independent": expected_residual(self.moments),
         }
         return leace(self.moments, method="caption_leace", details=details)
