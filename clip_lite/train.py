@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from clip_lite.cli import guarded, parse, shipped_config
@@ -33,7 +32,7 @@ from evaluation.audit import audit
 from evaluation.bias.leakage import ATTACKERS
 from evaluation.embed import caption_index, embed
 from evaluation.inference import Inference
-from evaluation.population import caption_labels, population
+from evaluation.population import corpus_knows, label_agreement, population
 from evaluation.report.html import write_report
 from evaluation.report.table import print_summary
 from evaluation.results import AuditResult
@@ -249,7 +248,11 @@ def describe_attribute(attribute: ProtectedAttribute | None, corpus: Corpus) -> 
     """Name, version and lexicon of the audited attribute, and where its labels come from."""
     if attribute is None:
         return {}
-    labels = "the corpus's own labels" if knows(corpus, attribute) else "groups read from captions too"
+    labels = (
+        "the corpus's own labels"
+        if corpus_knows(corpus.splits["train"], attribute)
+        else "groups read from captions too"
+    )
     return {
         "name": attribute.name,
         "version": attribute.version,
@@ -258,19 +261,6 @@ def describe_attribute(attribute: ProtectedAttribute | None, corpus: Corpus) -> 
         "label_source": f"erasers read groups from captions; attackers are scored on {labels}",
         "note": "Groups are read from text and from what vendors drew; nobody was asked.",
     }
-
-
-def label_agreement(corpus: Corpus, attribute: ProtectedAttribute | None) -> float | None:
-    """Share of audited training pictures whose captions give the group that the corpus gives."""
-    if attribute is None or not knows(corpus, attribute):
-        return None
-    people = population(corpus, "train", attribute)
-    return float(np.mean(caption_labels(people.table, attribute) == people.labels))
-
-
-def knows(corpus: Corpus, attribute: ProtectedAttribute) -> bool:
-    """Whether the corpus has labels of its own for the attribute."""
-    return any(attribute.name in record.attributes for record in corpus.splits["train"].records)
 
 
 def publish(result: AuditResult, output: Path, run: Run) -> None:

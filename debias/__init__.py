@@ -28,7 +28,7 @@ __all__ = [
     "StreamingMoments",
     "UnknownAttribute",
     "available_attributes",
-    "expected_residual_if_rows_independent",
+    "expected_residual",
     "leace",
     "random_direction",
     "text_direction",

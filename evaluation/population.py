@@ -42,11 +42,24 @@ def population(corpus: Corpus, split: str, attribute: ProtectedAttribute) -> Pop
 
 def group_labels(table: PairTable, attribute: ProtectedAttribute) -> np.ndarray:
     """Group of every picture ``(n,)``: the corpus's label if it knows the attribute, else the captions'."""
-    if any(attribute.name in record.attributes for record in table.records):
+    if corpus_knows(table, attribute):
         return table.attribute(attribute.name)
     return caption_labels(table, attribute)
+
+
+def corpus_knows(table: PairTable, attribute: ProtectedAttribute) -> bool:
+    """Whether the pictures carry labels of their own for the attribute."""
+    return any(attribute.name in record.attributes for record in table.records)
 
 
 def caption_labels(table: PairTable, attribute: ProtectedAttribute) -> np.ndarray:
     """What the captions of every picture say ``(n,)``: a group, ``mixed`` or ``none``."""
     return np.array([attribute.label(record.captions) for record in table.records])
+
+
+def label_agreement(corpus: Corpus, attribute: ProtectedAttribute | None) -> float | None:
+    """Share of audited training pictures whose captions give the corpus label; None where it has none."""
+    if attribute is None or not corpus_knows(corpus.splits["train"], attribute):
+        return None
+    people = population(corpus, "train", attribute)
+    return float(np.mean(caption_labels(people.table, attribute) == people.labels))

@@ -64,7 +64,8 @@ class CaptionLeaceFitter:
         """LEACE on the labelled rows so far.
 
         ``details`` holds the attribute's description, the rows ``labelled`` per group and ``dropped`` per
-        reason, and the ``expected_residual`` on fresh images were rows independent, null where it cannot be estimated.
+        reason, and ``expected_residual`` on fresh images, which holds if rows are independent and is null
+        where it cannot be estimated.
 
         Raises:
             ValueError: captions of fewer than two groups so far.
