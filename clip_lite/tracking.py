@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from clip_lite.data.pairs import Corpus
 from clip_lite.errors import CommandError
 
 DEFAULT_STORE = "mlflow.db"  # where a bare "mlflow ui" looks
+CONNECT_TIMEOUT_S = 10
 EXPERIMENT_KIND = ("mlflow.experimentKind", "custom_model_development")  # the UI's view for trained models
 
 with warnings.catch_warnings():
@@ -24,6 +27,7 @@ with warnings.catch_warnings():
     import pandas as pd
     from mlflow.data.code_dataset_source import CodeDatasetSource
     from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
 
 
 @dataclass(frozen=True)
@@ -100,21 +104,38 @@ def tracked_run(*, experiment: str, name: str, tags: Mapping[str, str]) -> Itera
         CommandError: the store cannot be reached or written.
     """
     for noisy in ("mlflow", "alembic"):
-        logging.getLogger(noisy).setLevel(logging.ERROR)
+        logging.getLogger(noisy).setLevel(logging.CRITICAL)
     uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path(DEFAULT_STORE).resolve()}"
     try:
+        _check_reachable(uri)
         mlflow.set_tracking_uri(uri)
         kind = mlflow.set_experiment(experiment).tags.get(EXPERIMENT_KIND[0])
         if kind is None:
             mlflow.set_experiment_tag(*EXPERIMENT_KIND)
         active = mlflow.start_run(run_name=name, tags=dict(tags), log_system_metrics=True)
-    except (MlflowException, OSError) as error:
-        raise CommandError(f"MLflow store {uri} cannot be used: {error}") from error
+    except (MlflowException, SQLAlchemyError, OSError) as error:
+        raise CommandError(f"MLflow store {uri} cannot be used: {_first_line(error)}") from error
     try:
         with active:
             yield Run(active.info.run_id, experiment, uri)
-    except MlflowException as error:
-        raise CommandError(f"MLflow store {uri} failed; what is on disk is kept: {error}") from error
+    except (MlflowException, SQLAlchemyError) as error:
+        raise CommandError(
+            f"MLflow store {uri} failed, what is on disk is kept: {_first_line(error)}"
+        ) from error
+
+
+def _check_reachable(uri: str) -> None:
+    """Raise ``OSError`` at once for what MLflow would try for minutes: a dead server, a folder not there."""
+    parts = urlsplit(uri)
+    if parts.scheme in {"http", "https"} and parts.hostname:
+        port = parts.port or {"http": 80, "https": 443}[parts.scheme]
+        socket.create_connection((parts.hostname, port), timeout=CONNECT_TIMEOUT_S).close()
+    if parts.scheme == "sqlite" and not Path(parts.path[1:]).resolve().parent.is_dir():
+        raise NotADirectoryError("its folder does not exist")
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]
 
 
 def flatten(nested: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

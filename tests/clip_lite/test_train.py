@@ -194,8 +194,19 @@ def test_results_of_another_run_are_not_overwritten(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "config.yaml").read_text() == "kept"
 
 
-@pytest.mark.parametrize("uri", ["sqlite:////dev/null/x.db", "file:./mlruns", "nonsense://x"])
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "sqlite:////dev/null/x.db",
+        "sqlite:///no/such/folder/x.db",
+        "sqlite:///damaged.db",
+        "file:./mlruns",
+        "nonsense://x",
+        "http://127.0.0.1:9",
+    ],
+)
 def test_unusable_mlflow_store_is_one_line(uri: str, tmp_path: Path) -> None:
+    (tmp_path / "damaged.db").write_text("not a database" * 100)
     done = command("--output", "out", folder=tmp_path, MLFLOW_TRACKING_URI=uri)
     assert done.returncode == 1
     assert f"MLflow store {uri} cannot be used" in done.stderr
