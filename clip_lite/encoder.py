@@ -11,9 +11,9 @@ from torch import Tensor
 class ImageFeatures(NamedTuple):
     """``features`` ``(n, f)``: pooled output of the tower; ``embedding`` ``(n, d)``: projected.
 
-    An embedding has unit norm until an eraser edits it, and is then a little shorter. It is left so on
-    purpose: scaling it back moves the group means that the eraser made equal, and a linear probe finds
-    something again. Compare embeddings by cosine.
+    An embedding has unit norm until an eraser edits it. Its norm is then left as it comes, on purpose:
+    scaling it back to 1 moves the group means that the eraser made equal, and a linear probe finds something
+    again. Compare embeddings by cosine.
     """
 
     features: Tensor

@@ -121,9 +121,10 @@ class Loop:
             losses.append(terms["loss"])
             speed = len(losses) * self.config.batch_size / (time.perf_counter() - begin)
             advance(1, f"loss {np.mean(losses[-50:]):.3f}  {speed:.0f} pairs/s")
-            if not math.isfinite(terms["loss"]):
+            if not math.isfinite(terms["loss"] + terms["gradient_norm"]):
                 raise CommandError(
-                    f"the loss is {terms['loss']} at step {self.done} of {self.total} (epoch {number}), try "
+                    f"the loss is {terms['loss']} (gradient norm {terms['gradient_norm']}) at step "
+                    f"{self.done} of {self.total} (epoch {number}), try "
                     f"a lower training.learning_rate; last good checkpoint: {self.saved}"
                 )
             if self.done % LOG_EVERY == 0:
@@ -138,7 +139,7 @@ class Loop:
     def step(self, images: Tensor, text: Tensor) -> dict[str, float]:
         """One update; returns the loss, its terms, the gradient norm, the logit scale and the learning rate.
 
-        A batch whose loss is not finite changes no weight.
+        A batch whose loss or gradient is not finite changes no weight.
         """
         with autocast(images.device, self.config.precision):
             image = self.model.encode_image(images).embedding
@@ -149,11 +150,11 @@ class Loop:
         values: dict[str, float] = {name: term.item() for name, term in terms.items()}
         values |= {"loss": loss.item(), "logit_scale": scale.item()}
         values["learning_rate"] = float(self.schedule.get_last_lr()[0])
-        if math.isfinite(values["loss"]):
-            self.optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            norm = nn.utils.clip_grad_norm_(self.trained, self.config.clip_norm)
-            values["gradient_norm"] = norm.item()
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(self.trained, self.config.clip_norm)
+        values["gradient_norm"] = norm.item()
+        if math.isfinite(values["loss"] + values["gradient_norm"]):
             self.optimizer.step()
             self.schedule.step()
         return values

@@ -114,6 +114,7 @@ class DualEncoder(nn.Module):
             (scratch / CONFIG_FILE).write_text(json.dumps(config, indent=1), encoding="utf-8")
             state = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
             save_file(state, scratch / WEIGHTS_FILE)
+            (scratch / WEIGHTS_FILE).chmod(0o644)
             (scratch / TEXT_FOLDER).mkdir()
             self.text_tower.save_architecture(scratch / TEXT_FOLDER)
 
@@ -132,12 +133,12 @@ class DualEncoder(nn.Module):
             raise UsageError(f"{folder} is not a saved model: {error}") from error
         if config.pop("format_version", None) != FORMAT_VERSION:
             raise UsageError(f"{folder / CONFIG_FILE}: format_version must be {FORMAT_VERSION}")
-        config.pop("architecture")
-        specs = config.pop("erasers")
-        model = cls(TextTower.from_folder(folder / TEXT_FOLDER), **config)
-        model.attach({name: Eraser.from_spec(spec) for name, spec in specs.items()})
         try:
+            config.pop("architecture")
+            specs = config.pop("erasers")
+            model = cls(TextTower.from_folder(folder / TEXT_FOLDER), **config)
+            model.attach({name: Eraser.from_spec(spec) for name, spec in specs.items()})
             model.load_state_dict(weights)
-        except RuntimeError as error:
-            raise UsageError(f"{folder / WEIGHTS_FILE} does not fit {CONFIG_FILE}: {error}") from error
+        except (OSError, KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            raise UsageError(f"{folder}: {CONFIG_FILE} does not fit the other files: {error}") from error
         return model.eval()

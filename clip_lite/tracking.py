@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 import socket
 import warnings
 from collections.abc import Iterator, Mapping
@@ -11,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 from clip_lite.data.pairs import Corpus
 from clip_lite.errors import CommandError
@@ -39,8 +40,18 @@ class Run:
     tracking_uri: str
 
     def where(self) -> dict[str, str]:
-        """Store, experiment and run id."""
-        return {"tracking_uri": self.tracking_uri, "experiment": self.experiment, "run_id": self.run_id}
+        """Store (without a password), experiment and run id."""
+        return {
+            "tracking_uri": without_password(self.tracking_uri),
+            "experiment": self.experiment,
+            "run_id": self.run_id,
+        }
+
+    def how_to_open(self) -> str:
+        """What a person types or opens to see the run."""
+        uri = without_password(self.tracking_uri)
+        served = urlsplit(uri).scheme in {"http", "https"}
+        return f"open {uri}" if served else f"mlflow ui --backend-store-uri {shlex.quote(uri)}"
 
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Log a nested mapping as dotted parameters."""
@@ -106,6 +117,7 @@ def tracked_run(*, experiment: str, name: str, tags: Mapping[str, str]) -> Itera
     for noisy in ("mlflow", "alembic"):
         logging.getLogger(noisy).setLevel(logging.CRITICAL)
     uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path(DEFAULT_STORE).resolve()}"
+    shown = without_password(uri)
     try:
         _check_reachable(uri)
         mlflow.set_tracking_uri(uri)
@@ -114,14 +126,20 @@ def tracked_run(*, experiment: str, name: str, tags: Mapping[str, str]) -> Itera
             mlflow.set_experiment_tag(*EXPERIMENT_KIND)
         active = mlflow.start_run(run_name=name, tags=dict(tags), log_system_metrics=True)
     except (MlflowException, SQLAlchemyError, OSError) as error:
-        raise CommandError(f"MLflow store {uri} cannot be used: {_first_line(error)}") from error
+        raise CommandError(f"MLflow store {shown} cannot be used: {_first_line(error)}") from error
     try:
         with active:
             yield Run(active.info.run_id, experiment, uri)
     except (MlflowException, SQLAlchemyError) as error:
         raise CommandError(
-            f"MLflow store {uri} failed, what is on disk is kept: {_first_line(error)}"
+            f"MLflow store {shown} failed, what is on disk is kept: {_first_line(error)}"
         ) from error
+
+
+def without_password(uri: str) -> str:
+    """The address as it may be shown: user and password, if any, left out."""
+    parts = urlsplit(uri)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])) if "@" in parts.netloc else uri
 
 
 def _check_reachable(uri: str) -> None:

@@ -32,7 +32,7 @@ from evaluation.audit import audit
 from evaluation.bias.leakage import ATTACKERS
 from evaluation.embed import caption_index, embed
 from evaluation.inference import Inference
-from evaluation.population import corpus_knows, label_agreement, population
+from evaluation.population import caption_labels, corpus_knows, label_agreement, population
 from evaluation.report.html import write_report
 from evaluation.report.table import print_summary
 from evaluation.results import AuditResult
@@ -76,7 +76,7 @@ def main(argv: Sequence[str]) -> None:
         run.log_params(asdict(config))
         with clock.stage("data"):
             corpus = load_corpus(config)
-            check_auditable(corpus, attribute)
+            check_corpus(corpus, attribute, config)
             run.log_corpus(corpus)
         with clock.stage("model and captions"):
             model, untrained, texts = build(config, corpus, device)
@@ -164,18 +164,30 @@ def load_corpus(config: TrainConfig) -> Corpus:
     )
 
 
-def check_auditable(corpus: Corpus, attribute: ProtectedAttribute | None) -> None:
-    """Refuse before training what the audit would refuse after it.
+def check_corpus(corpus: Corpus, attribute: ProtectedAttribute | None, config: TrainConfig) -> None:
+    """Refuse before training what eraser or audit would refuse after it.
 
     Raises:
-        UsageError: a group of the attribute is hardly there in a split that the audit needs.
+        UsageError: an empty split, a group that is hardly there, captions that do not name two groups, or
+            more directions than the word pairs span.
     """
-    if attribute:
-        try:
-            for split in corpus.splits.keys() - {"val"}:
-                population(corpus, split, attribute)
-        except ValueError as error:
-            raise UsageError(f"--debias {attribute.name}: {error}") from error
+    if empty := [name for name, table in corpus.splits.items() if len(table) == 0]:
+        raise UsageError(f"split {empty[0]!r} is empty: raise data.val_fraction or data.test_fraction")
+    if attribute is None:
+        return
+    try:
+        for split in corpus.splits.keys() - {"val"}:
+            population(corpus, split, attribute)
+    except ValueError as error:
+        raise UsageError(f"attribute {attribute.name}: {error}") from error
+    named = set(caption_labels(corpus.splits["train"], attribute)) & set(attribute.groups)
+    if len(named) < 2:
+        raise UsageError(f"attribute {attribute.name}: captions to train on name only {sorted(named)}")
+    spanned = len(attribute.word_pairs) * len(attribute.templates) * (len(attribute.groups) - 1)
+    if config.mitigation.components > spanned:
+        raise UsageError(
+            f"mitigation.components is {config.mitigation.components}, expected {spanned} at most"
+        )
 
 
 def build(
@@ -278,7 +290,7 @@ def publish(result: AuditResult, output: Path, run: Run) -> None:
     stages = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in result.training["stages"].items())
     say(f"time: {stages}")
     say(f"report: {(output / 'report.html').resolve()}")
-    say(f"compare runs: mlflow ui --backend-store-uri {run.tracking_uri}")
+    say(f"compare runs: {run.how_to_open()}")
 
 
 if __name__ == "__main__":

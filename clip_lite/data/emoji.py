@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -142,7 +142,7 @@ def load_emoji(
     return Corpus(
         name="emoji",
         splits=splits,
-        sources=_sources(records, styles, names),
+        sources=_sources(splits.values(), styles, names),
         limits=LIMITS,
         audited=lambda record: record.attributes["counterfactual"] == "yes",
         canonical=lambda record: record.attributes["canonical"] == "yes",
@@ -252,11 +252,9 @@ def _records(drawn: Sequence[tuple[EmojiName, str]]) -> list[Record]:
 
 
 def _sources(
-    records: Iterable[Record], styles: Sequence[Style], names: Package
+    tables: Iterable[PairTable], styles: Sequence[Style], names: Package
 ) -> list[Mapping[str, object]]:
-    counts: dict[str, int] = defaultdict(int)
-    for record in records:
-        counts[record.attributes["style"]] += 1
+    counts = Counter(style for table in tables for style in table.attribute("style").tolist())
     rows: list[Mapping[str, object]] = [
         {
             "name": style.package.name,

@@ -46,7 +46,7 @@ def leakage(result: AuditResult, *, split: str) -> str:
     where = f"the image embedding{_place(split)} (maximum over attackers)"
     subject = f"leakage of {wording.perceived(result)} from {where}"
     if off and on:
-        clauses = [_movement(subject, off=off, on=on, change=change), _remainder(on)]
+        clauses = [_movement(subject, off=off, on=on, change=change), _remainder(on), _start(off, on)]
     elif only := off or on:
         clauses = [_level(subject, only), _remainder(only), "" if on else "no eraser was measured"]
     else:
@@ -100,6 +100,14 @@ def _remainder(row: Estimate) -> str:
     if beyond:
         return f"it lies above its null band {band}" if band else "it lies above chance"
     return f"it cannot be told from chance{f' (null band {band})' if band else ''}"
+
+
+def _start(off: Estimate, on: Estimate) -> str:
+    """Said where there was nothing to take away that could be told from chance."""
+    if wording.beyond_chance(off) is not False:
+        return ""
+    either = "either" if wording.beyond_chance(on) is False else "before"
+    return f"with the {OFF} it could not be told from chance {either}"
 
 
 def _control(control: Estimate | None, change: Estimate | None) -> str:
@@ -192,10 +200,16 @@ def geometry(result: AuditResult) -> str:
     angle = next((row for row in result.select(name, split="test") or result.select(name)), None)
     if angle is None:
         return ""
-    share = cos(radians(angle.value)) ** 2
+    share, most, least = (_share(degrees) for degrees in (angle.value, angle.low, angle.high))
+    span = f" [{least}, {most}]" if angle.low is not None else ""
     random = f" (random directions: {wording.chance(angle)} {wording.null_band(angle)})" if angle.null else ""
     return (
         f"The text direction and the difference between the groups' mean image embeddings are "
         f"{wording.estimate(angle)} apart{random}, so removing the text direction alone takes out "
-        f"{100 * share:.1f}% of the squared length of that difference."
+        f"{share}%{span} of the squared length of that difference."
     )
+
+
+def _share(degrees: float | None) -> str:
+    """Per cent of a squared length that lies along a line at this angle."""
+    return "" if degrees is None else f"{100 * cos(radians(degrees)) ** 2:.0f}"

@@ -31,6 +31,8 @@ METRICS = {
 }
 ARROWS = {"i2t": "Image → text", "t2i": "Text → image"}
 
+SIGNIFICANT = 0.05
+
 Verdict = Literal["lower", "higher", "not shown", "untested"]
 
 
@@ -146,12 +148,15 @@ def null_band(row: Estimate | None) -> str:
 
 
 def beyond_chance(row: Estimate) -> bool | None:
-    """Whether the value lies beyond the central 95% of its null, above for fractions, below for angles.
+    """Whether the value lies above the central 95% of its null.
+
+    An angle is corrected for noise and its null is not, so there the p-value decides, which rests on the
+    uncorrected angle.
 
     Without a band the interval decides, by excluding the null or not. ``None`` where neither is defined.
     """
     if row.unit == "degrees":
-        return None if row.null_low is None else row.value < row.null_low
+        return None if row.p_value is None else row.p_value < SIGNIFICANT
     if row.null_high is not None:
         return row.value > row.null_high
     if row.low is not None and row.null is not None:

@@ -73,7 +73,7 @@ def group_rows(bench: Bench, split: str, attribute: ProtectedAttribute) -> list[
     people = population(bench.corpus, split, attribute)
     target = np.array([attribute.groups.index(group) for group in people.labels])
     prompts = [
-        [template.format(word) for word in words for template in attribute.templates]
+        [template.replace("{}", word) for word in words for template in attribute.templates]
         for words in zip(*attribute.word_pairs, strict=True)
     ]
     return _zero_shot_rows(bench, split, prompts, target, keep=people.keep, name=attribute.name, topk=(1,))

@@ -133,7 +133,11 @@ def test_damaged_directories_are_refused(model: DualEncoder, tmp_path: Path) -> 
     with pytest.raises(UsageError, match="format_version must be 1"):
         DualEncoder.from_pretrained(tmp_path / "model")
     (tmp_path / "model" / "config.json").write_text(json.dumps({**config, "embedding_dim": 25}))
-    with pytest.raises(UsageError, match="does not fit"):
+    with pytest.raises(UsageError, match="does not fit the other files"):
+        DualEncoder.from_pretrained(tmp_path / "model")
+    model.save_pretrained(tmp_path / "model")
+    shutil.rmtree(tmp_path / "model" / "text_tower")
+    with pytest.raises(UsageError, match="does not fit the other files"):
         DualEncoder.from_pretrained(tmp_path / "model")
 
 

@@ -172,8 +172,9 @@ def test_geometry_turns_the_angle_into_a_share(audit: AuditResult, swap: Swap) -
     angle = audit.find("geometry/gender/cross_modal_angle", system="eraser off")
     text = narrative.geometry(swap(replace(angle, value=60.0)))
     assert "60.0° [67.2, 75.6] apart (random directions: 87.1° [83.0, 89.9])" in text
-    assert "takes out 25.0% of the squared length" in text
-    assert wording.beyond_chance(angle) is True
+    assert "takes out 25% [6, 15] of the squared length" in text
+    assert wording.beyond_chance(replace(angle, p_value=0.001)) is True
+    assert wording.beyond_chance(replace(angle, p_value=0.4)) is False
     assert wording.beyond_chance(replace(angle, value=85.0)) is False
 
 
@@ -198,3 +199,12 @@ def test_fractions(audit: AuditResult, value: float, printed: str) -> None:
 def test_percentages(audit: AuditResult, value: float, printed: str) -> None:
     row = audit.find("retrieval/i2t_recall_10", system="eraser on")
     assert wording.value(replace(row, value=value)) == printed
+
+
+def test_a_start_inside_the_null_band_is_said(audit: AuditResult, swap: Swap) -> None:
+    off = audit.find("leakage/gender/embedding/max", system="eraser off")
+    assert "with the eraser off it could not be told from chance" not in narrative.leakage(
+        audit, split="test"
+    )
+    inside = swap(replace(off, value=off.null))
+    assert "with the eraser off it could not be told from chance" in narrative.leakage(inside, split="test")
