@@ -81,7 +81,7 @@ def main(argv: Sequence[str]) -> None:
         with clock.stage("model and captions"):
             model, untrained, texts = build(config, corpus, device)
         with clock.stage("training"):
-            epochs = train(model, texts, corpus, config, output=output, run=run)
+            epochs = train(model, texts, corpus, config, device=device, output=output, run=run)
         with clock.stage("erasing"):
             if attribute and config.debias:
                 model.attach(fit_erasers(model, corpus, attribute, config, device))
@@ -183,7 +183,8 @@ def check_corpus(corpus: Corpus, attribute: ProtectedAttribute | None, config: T
     named = set(caption_labels(corpus.splits["train"], attribute)) & set(attribute.groups)
     if len(named) < 2:
         raise UsageError(f"attribute {attribute.name}: captions to train on name only {sorted(named)}")
-    spanned = len(attribute.word_pairs) * len(attribute.templates) * (len(attribute.groups) - 1)
+    differences = len(attribute.word_pairs) * len(attribute.templates) * (len(attribute.groups) - 1)
+    spanned = min(differences, config.model.embedding_dim)
     if config.mitigation.components > spanned:
         raise UsageError(
             f"mitigation.components is {config.mitigation.components}, expected {spanned} at most"
@@ -212,12 +213,18 @@ def build(
 
 
 def train(
-    model: DualEncoder, texts: TextCache, corpus: Corpus, config: TrainConfig, *, output: Path, run: Run
+    model: DualEncoder,
+    texts: TextCache,
+    corpus: Corpus,
+    config: TrainConfig,
+    *,
+    device: torch.device,
+    output: Path,
+    run: Run,
 ) -> list[Epoch]:
     """Fit with a validation retrieval and a checkpoint after every epoch."""
     table = corpus.splits["val"].where(corpus.canonical)
     captions, relevant = caption_index([record.captions for record in table.records])
-    device = resolve_device(config.training.device)
 
     def validate(current: DualEncoder) -> Mapping[str, float]:
         image = embed(current, table, "validating", device=device).embedding

@@ -52,7 +52,7 @@ def atomic_folder(target: Path) -> Iterator[Path]:
 
 
 def _swap(scratch: Path, target: Path) -> None:
-    """Put ``scratch`` in the place of ``target``; at every moment one complete folder exists."""
+    """Put ``scratch`` in the place of ``target``; a kill in between leaves the old one beside it, whole."""
     if not target.exists():
         os.replace(scratch, target)
         return
