@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import unicodedata
 
 _SWAP = {"left": "right", "right": "left"}
+_NO_CONTENT = {"a", "an", "the", "left", "right"}
 _LEFT_RIGHT = re.compile(r"\b(left|right)\b", re.IGNORECASE)
 
 
@@ -31,3 +33,15 @@ def swap_left_right(caption: str) -> str:
         return other.capitalize() if word[0].isupper() else other
 
     return _LEFT_RIGHT.sub(swap, caption)
+
+
+def caption_key(caption: str) -> int:
+    """A number below 2⁶³ that equal and near-equal captions share, so that neither is the other's negative.
+
+    It stands for the *set* of content words: order, case, punctuation, articles, and *left* and *right*
+    (which a mirrored picture exchanges) do not matter.
+    """
+    cleaned = clean(caption)
+    words = sorted(set(cleaned.split()) - _NO_CONTENT)
+    content = " ".join(words) or cleaned
+    return int.from_bytes(hashlib.blake2b(content.encode(), digest_size=8).digest(), "big") >> 1
