@@ -20,18 +20,19 @@ from clip_lite.data.transforms import normalise
 from clip_lite.encoder import ImageFeatures, edit_features
 from clip_lite.errors import UsageError
 from clip_lite.heads import ProjectionHead
-from clip_lite.towers import TextTower, pooled_texts, resnet
+from clip_lite.image_towers import image_tower as make_image_tower
+from clip_lite.text_towers import TextTower, pooled_texts
 from debias.eraser import Eraser
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 CONFIG_FILE, WEIGHTS_FILE, TEXT_FOLDER = "config.json", "model.safetensors", "text_tower"
 
 
 class DualEncoder(nn.Module):
     """CLIP-Lite's two towers with a shared embedding space.
 
-    The score of a pair is exp(t)·⟨û, v̂⟩ with t learned from log(1/0.07). Erasers attached with ``attach``
-    edit what ``encode_image`` returns unless ``erase`` is set to False.
+    The score of a pair is exp(t)·⟨û, v̂⟩ with t learned from log(initial_scale). Erasers attached with
+    ``attach`` edit what ``encode_image`` returns unless ``erase`` is set to False.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class DualEncoder(nn.Module):
         small_images: bool = True,
         embedding_dim: int = 512,
         image_size: int = 64,
+        initial_scale: float = 1 / 0.07,
     ) -> None:
         super().__init__()
         self.settings: dict[str, Any] = {
@@ -51,11 +53,13 @@ class DualEncoder(nn.Module):
             "image_size": image_size,
         }
         self.embedding_dim = embedding_dim
-        self.image_tower, self.feature_dim = resnet(image_tower, small_images=small_images)
+        self.image_tower, self.feature_dim = make_image_tower(
+            image_tower, small_images=small_images, image_size=image_size
+        )
         self.text_tower = text_tower
         self.image_head = ProjectionHead(self.feature_dim, embedding_dim)
         self.text_head = ProjectionHead(text_tower.dim, embedding_dim)
-        self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
+        self.logit_scale = nn.Parameter(torch.tensor(math.log(initial_scale)))
         self.erasers = nn.ModuleDict()
         self.erase = True
 
@@ -112,7 +116,10 @@ class DualEncoder(nn.Module):
         }
         with atomic_folder(Path(folder)) as scratch:
             (scratch / CONFIG_FILE).write_text(json.dumps(config, indent=1), encoding="utf-8")
-            state = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
+            state = {  # copies, for safetensors refuses tied weights
+                name: tensor.clone(memory_format=torch.contiguous_format)
+                for name, tensor in self.state_dict().items()
+            }
             save_file(state, scratch / WEIGHTS_FILE)
             (scratch / WEIGHTS_FILE).chmod(0o644)
             (scratch / TEXT_FOLDER).mkdir()
@@ -140,5 +147,6 @@ class DualEncoder(nn.Module):
             model.attach({name: Eraser.from_spec(spec) for name, spec in specs.items()})
             model.load_state_dict(weights)
         except (OSError, KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-            raise UsageError(f"{folder}: {CONFIG_FILE} does not fit the other files: {error}") from error
+            reason = " ".join(str(error).split())[:200]
+            raise UsageError(f"{folder}: {CONFIG_FILE} does not fit the other files: {reason}") from error
         return model.eval()
