@@ -21,7 +21,7 @@ from clip_lite.data.cache import atomic_folder, cache_root
 from clip_lite.data.emoji_art import draw, svg_of
 from clip_lite.data.emoji_names import EmojiName
 from clip_lite.data.npm import Package, fetch, read_json
-from clip_lite.data.pairs import Corpus, PairTable, Record
+from clip_lite.data.pairs import Corpus, Flag, PairTable, Record
 from clip_lite.errors import CommandError
 from clip_lite.progress import track
 
@@ -144,9 +144,10 @@ def load_emoji(
         splits=splits,
         sources=_sources(splits.values(), styles, names),
         limits=LIMITS,
-        audited=lambda record: record.attributes["counterfactual"] == "yes",
-        canonical=lambda record: record.attributes["canonical"] == "yes",
+        audited=Flag("counterfactual"),
+        canonical=Flag("canonical"),
         classification="category",
+        role="role",
     )
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -39,16 +39,31 @@ class Record(NamedTuple):
     cluster: str
 
 
+def plain_attributes(said: Mapping[str, Any]) -> dict[str, str]:
+    """``attributes`` of a file's JSON as words; anything but an object is none."""
+    attributes = said.get("attributes")
+    return {str(k): str(v) for k, v in attributes.items()} if isinstance(attributes, dict) else {}
+
+
+class Pictures(Protocol):
+    """uint8 pictures: an array ``(m, 3, H, W)``, in memory or memory-mapped, or ``EncodedPictures``."""
+
+    def __getitem__(self, rows: Any, /) -> np.ndarray:
+        """``(n, 3, H, W)`` for an array of rows, ``(3, H, W)`` for one."""
+
+
 @dataclass(frozen=True)
 class PairTable:
-    """Pairs whose pixels lie in one uint8 array ``(n, 3, H, W)``, in memory or memory-mapped.
+    """Pairs of pictures and records.
 
-    ``rows`` selects and orders the pictures of ``images``; ``records`` is aligned with ``rows``.
+    ``rows`` selects and orders the pictures of ``images``; ``records`` is aligned with ``rows`` and may read
+    each record as it is asked for. ``streamed``: the records are too many to go through.
     """
 
-    images: np.ndarray
+    images: Pictures
     records: Sequence[Record]
     rows: np.ndarray
+    streamed: bool = False
 
     def __len__(self) -> int:
         return len(self.records)
@@ -71,6 +86,13 @@ class PairTable:
         records = [record for record, kept in zip(self.records, mask, strict=True) if kept]
         return PairTable(self.images, records, self.rows[mask])
 
+    def sample(self, limit: int, *, seed: int = 0) -> PairTable:
+        """At most ``limit`` pairs, drawn at random, in order; no other record is read."""
+        if len(self) <= limit:
+            return PairTable(self.images, list(self.records), self.rows)
+        chosen = np.sort(np.random.default_rng(seed).choice(len(self), size=limit, replace=False))
+        return PairTable(self.images, [self.records[int(i)] for i in chosen], self.rows[chosen])
+
     @property
     def clusters(self) -> np.ndarray:
         """Cluster name of every pair, ``(n,)``."""
@@ -82,13 +104,29 @@ class PairTable:
 
     @property
     def digest(self) -> str:
-        """SHA-256 over ids, captions, attributes and pixels."""
+        """SHA-256 over ids, captions, attributes and pictures: pixels, or encoded ones as stored."""
         seen = hashlib.sha256()
         for index, record in enumerate(self.records):
             meta = [record.id, record.captions, dict(record.attributes), record.cluster]
             seen.update(json.dumps(meta, sort_keys=True).encode())
-            seen.update(np.ascontiguousarray(self.images[self.rows[index]]).tobytes())
+            seen.update(self._picture_bytes(int(self.rows[index])))
         return seen.hexdigest()
+
+    def _picture_bytes(self, row: int) -> bytes:
+        if isinstance(self.images, np.ndarray):
+            return np.ascontiguousarray(self.images[row]).tobytes()
+        return self.images.encoded_bytes(row)  # type: ignore[attr-defined]
+
+
+class Flag:
+    """Picks the records whose attribute of that name is "yes"; without a name, all."""
+
+    def __init__(self, attribute: str | None) -> None:
+        self.attribute = attribute
+
+    def __call__(self, record: Record) -> bool:
+        """Whether the record is picked."""
+        return self.attribute is None or record.attributes.get(self.attribute) == "yes"
 
 
 @dataclass(frozen=True)
@@ -102,16 +140,26 @@ class Corpus:
         audited: picks the pictures whose role and protected attributes are audited: one person each.
         canonical: picks the one picture per item that retrieval is measured on, so that near-copies of
             a picture are not each other's false misses.
-        classification: attribute that holds the class of the linear probe.
+        classification: attribute that holds the class of the linear probe, if there is one.
+        role: attribute that holds the role or object of zero-shot classification, if there is one.
     """
 
     name: str
     splits: Mapping[str, PairTable]
     sources: Sequence[Mapping[str, Any]]
     limits: Sequence[str]
-    audited: Callable[[Record], bool]
-    canonical: Callable[[Record], bool]
-    classification: str
+    audited: Flag
+    canonical: Flag
+    classification: str | None = None
+    role: str | None = None
+
+    def limited(self, **limits: int) -> Corpus:
+        """The corpus with at most so many pictures in the named splits, drawn at random."""
+        splits = {
+            name: table.sample(limits[name]) if name in limits else table
+            for name, table in self.splits.items()
+        }
+        return replace(self, splits=splits)
 
     @property
     def digest(self) -> str:
