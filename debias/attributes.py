@@ -87,6 +87,11 @@ class ProtectedAttribute:
         """SHA-256 (hex) of everything that can change a label or a direction."""
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
 
+    @property
+    def differences(self) -> int:
+        """How many differences of prompts the word pairs give: the most directions that can be found."""
+        return len(self.word_pairs) * len(self.templates) * (len(self.groups) - 1)
+
     def describe(self) -> dict[str, Any]:
         """Provenance for a saved eraser or an audit."""
         return {

@@ -31,11 +31,11 @@ def population(corpus: Corpus, split: str, attribute: ProtectedAttribute) -> Pop
     audited = np.array([corpus.audited(record) for record in table.records])
     keep = audited & np.isin(labels, attribute.groups)
     for group in attribute.groups:
-        stems = len(set(table.clusters[keep & (labels == group)]))
-        if stems < 2:
+        items = len(set(table.clusters[keep & (labels == group)]))
+        if items < 2:
             raise ValueError(
-                f"corpus {corpus.name!r}, split {split!r} shows {attribute.name} {group!r} in {stems} "
-                "audited stems, an audit needs at least 2"
+                f"attribute {attribute.name}: corpus {corpus.name!r}, split {split!r} shows {group!r} in "
+                f"{items} audited items, an audit needs at least 2"
             )
     return Population(keep, table.rows_where(keep), labels[keep])
 
@@ -63,3 +63,39 @@ def label_agreement(corpus: Corpus, attribute: ProtectedAttribute | None) -> flo
         return None
     people = population(corpus, "train", attribute)
     return float(np.mean(caption_labels(people.table, attribute) == people.labels))
+
+
+def check_auditable(corpus: Corpus, attribute: ProtectedAttribute | None) -> None:
+    """Find out before training whether erasers and audit can work on a corpus.
+
+    Raises:
+        ValueError: an empty split, a group that is hardly there, or captions that do not name two groups.
+    """
+    if empty := [name for name, table in corpus.splits.items() if len(table) == 0]:
+        raise ValueError(f"split {empty[0]!r} is empty: raise data.val_fraction or data.test_fraction")
+    if attribute is None:
+        return
+    for split in corpus.splits.keys() - {"val"}:
+        population(corpus, split, attribute)
+    named = set(caption_labels(corpus.splits["train"], attribute)) & set(attribute.groups)
+    if len(named) < 2:
+        raise ValueError(f"attribute {attribute.name}: captions to train on name only {sorted(named)}")
+
+
+def describe_attribute(attribute: ProtectedAttribute | None, corpus: Corpus) -> dict[str, object]:
+    """Name, version and lexicon of the audited attribute, and where its labels come from."""
+    if attribute is None:
+        return {}
+    labels = (
+        "the corpus's own labels"
+        if corpus_knows(corpus.splits["train"], attribute)
+        else "groups read from captions too"
+    )
+    return {
+        "name": attribute.name,
+        "version": attribute.version,
+        "groups": list(attribute.groups),
+        "lexicon_digest": attribute.digest,
+        "label_source": f"erasers read groups from captions; attackers are scored on {labels}",
+        "note": "Groups are read from text or as a picture's source perceived them; nobody was asked.",
+    }

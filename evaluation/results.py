@@ -96,6 +96,14 @@ class AuditResult:
     examples: tuple[Example, ...] = ()
     schema_version: int = field(default=SCHEMA_VERSION)
 
+    def metrics(self) -> dict[str, float]:
+        """Rows as flat numbers: ``key``, ``key_ci_low``, ``key_ci_high``, ``key_n``."""
+        numbers: dict[str, float] = {}
+        for row in self.rows:
+            bounds = {"": row.value, "_ci_low": row.low, "_ci_high": row.high, "_n": row.n}
+            numbers |= {row.key + end: float(value) for end, value in bounds.items() if value is not None}
+        return numbers
+
     def find(self, name: str, *, system: str, split: str = "test", group: str = "") -> Estimate:
         """The one row with this name, system, split and group.
 

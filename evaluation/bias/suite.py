@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+import torch.nn.functional as F
 from sklearn.decomposition import PCA
 
+from clip_lite.data.pairs import PairTable
 from clip_lite.progress import say
 from debias.attributes import ProtectedAttribute
 from debias.methods.text_pca import text_direction
@@ -18,6 +20,7 @@ from evaluation.results import Estimate
 from evaluation.systems import OFF, PIXELS, UNTRAINED, Bench
 
 PIXEL_COMPONENTS = 128
+PIXEL_SIDE, PIXEL_BLOCK = 64, 256  # larger pictures are shrunk; pictures read at a time
 
 
 def bias_rows(bench: Bench, attribute: ProtectedAttribute) -> list[Estimate]:
@@ -64,7 +67,7 @@ def context_rows(
 ) -> list[Estimate]:
     """The same attackers on raw pixels (first principal components) and on the untrained tower's features."""
     say("audit: attacking pixels and an untrained tower")
-    flat = {split: own.table.pixels(slice(None)).flatten(1).numpy() / 255.0 for split, own in people.items()}
+    flat = {split: flat_pixels(own.table) for split, own in people.items()}
     pca = PCA(
         min(PIXEL_COMPONENTS, *flat["train"].shape),
         svd_solver="randomized",
@@ -86,6 +89,17 @@ def context_rows(
         for split in bench.tests:
             rows += result.estimates(f"{attribute.name}/{representation}", split, system, bench.inference)
     return rows
+
+
+def flat_pixels(table: PairTable) -> np.ndarray:
+    """Pictures in [0, 1], ``(n, 3·side²)``, shrunk to ``PIXEL_SIDE`` where they are larger."""
+    blocks = []
+    for start in range(0, len(table), PIXEL_BLOCK):
+        pictures = table.pixels(slice(start, start + PIXEL_BLOCK))
+        if pictures.shape[-1] > PIXEL_SIDE:
+            pictures = F.interpolate(pictures.float(), PIXEL_SIDE, mode="area")
+        blocks.append(pictures.flatten(1).numpy() / 255.0)
+    return np.concatenate(blocks)
 
 
 def fitted_rows(bench: Bench, attribute: ProtectedAttribute) -> list[Estimate]:

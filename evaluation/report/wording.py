@@ -20,7 +20,7 @@ SYSTEMS = {
 REPRESENTATIONS = {"pixels": "Pixels", "features": "Tower features", "embedding": "Image embedding"}
 ATTACKERS = {"logistic": "logistic", "rbf_svm": "RBF SVM", "mlp": "MLP", "max": "max"}
 SPLITS = {
-    "test": "Test (training styles)",
+    "test": "Test",
     "openmoji": "OpenMoji (style shift)",
     "train": "Train",
     "val": "Validation",

@@ -22,10 +22,13 @@ def utility_rows(bench: Bench, attribute: ProtectedAttribute | None) -> list[Est
     rows: list[Estimate] = []
     for split in bench.tests:
         rows += retrieval_rows(bench, split)
-        rows += role_rows(bench, split)
+        if bench.corpus.role:
+            rows += role_rows(bench, split, bench.corpus.role)
         if attribute:
             rows += group_rows(bench, split, attribute)
-    return rows + probe_rows(bench)
+    if bench.corpus.classification:
+        rows += probe_rows(bench, bench.corpus.classification)
+    return rows
 
 
 def retrieval_rows(bench: Bench, split: str) -> list[Estimate]:
@@ -60,10 +63,10 @@ def retrieval_rows(bench: Bench, split: str) -> list[Estimate]:
     return rows
 
 
-def role_rows(bench: Bench, split: str) -> list[Estimate]:
+def role_rows(bench: Bench, split: str, attribute: str) -> list[Estimate]:
     """Which role is drawn, among the audited roles of the split, from prompts that name no group."""
     keep, table = bench.where(split, bench.corpus.audited)
-    roles, target = np.unique(table.attribute("role"), return_inverse=True)
+    roles, target = np.unique(table.attribute(attribute), return_inverse=True)
     prompts = [[template.format(role) for template in ROLE_TEMPLATES] for role in roles]
     return _zero_shot_rows(bench, split, prompts, target, keep=keep, name="role", topk=(1, 5))
 
@@ -79,9 +82,8 @@ def group_rows(bench: Bench, split: str, attribute: ProtectedAttribute) -> list[
     return _zero_shot_rows(bench, split, prompts, target, keep=people.keep, name=attribute.name, topk=(1,))
 
 
-def probe_rows(bench: Bench) -> list[Estimate]:
+def probe_rows(bench: Bench, target: str) -> list[Estimate]:
     """A linear probe of the corpus's classes on tower features, trained on the train split."""
-    target = bench.corpus.classification
     rows: list[Estimate] = []
     for system, tables in bench.systems.items():
         say(f"audit: linear probe, {system}")
