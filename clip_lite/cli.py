@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -63,7 +64,8 @@ def guarded(main: Callable[[], None]) -> int:
     try:
         main()
     except CommandError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        if not (isinstance(error, UsageError) and os.environ.get("RANK", "0") != "0"):  # all processes agree
+            print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return error.exit_code
     except OSError as error:
         where = f": {error.filename}" if error.filename else ""

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
-
-# Below, a ResNet's last stage sees 1x1 maps, for which oneDNN's bfloat16 weight gradients are garbage (2.14).
-MIN_IMAGE_SIZE = 32
+from typing import Any, Literal
 
 
 @dataclass
@@ -16,18 +12,29 @@ class DataConfig:
     """What to train on.
 
     Attributes:
-        source: name of the corpus; "emoji" is fetched from the npm registry once and cached.
+        source: "emoji" is fetched from the npm registry once and cached; "coco" is a folder with annotations/
+            and train2017/, val2017/; "webdataset" is a folder of train-*.tar, val-*.tar and test-*.tar.
+        root: folder of coco or webdataset.
         image_size: side of the square pictures in pixels.
-        val_fraction: share of the stems kept for validation after every epoch.
-        test_fraction: share of the stems kept for the audit.
+        val_fraction: share kept for validation after every epoch (emoji: of the stems, coco: of train2017).
+        test_fraction: share of the emoji stems kept for the audit; other sources have their own test split.
         split_seed: seed of the split; independent of the training seed.
+        fraction: share of the training pictures that is used.
+        workers: threads that decode pictures, per process.
+        pixel_cache: decode once and keep the pixels, memory-mapped, in the cache folder.
+        fit_pictures: erasers and audit read at most so many training pictures.
     """
 
-    source: Literal["emoji"] = "emoji"
+    source: Literal["emoji", "coco", "webdataset"] = "emoji"
+    root: Path | None = None
     image_size: int = 64
     val_fraction: float = 0.1
     test_fraction: float = 0.25
     split_seed: int = 0
+    fraction: float = 1.0
+    workers: int = 2
+    pixel_cache: bool = False
+    fit_pictures: int = 20_000
 
 
 @dataclass
@@ -35,47 +42,130 @@ class ModelConfig:
     """What to train.
 
     Attributes:
-        image_tower: a torchvision ResNet, e.g. resnet18 (default) or resnet50 (the paper).
-        small_images: 3x3 stem instead of 7x7, for pictures of 32 to 96 px.
+        image_tower: a torchvision classifier (resnet18, resnet50, vit_b_16 ...) or timm/NAME.
+        image_weights: "random", or "pretrained" on ImageNet (timm/tf_efficientnet_lite0 needs no network).
+        small_images: 3x3 stem in place of a ResNet's 7x7, for pictures of 32 to 96 px.
         text_tower: "all-MiniLM-L6-v2" (installed with this package), a local folder or a hub name.
+        text_training: "frozen" towers are run once per caption and cached; "trained" starts from the
+            tower's weights; "scratch" from random ones.
+        text_pooling: "mean" over tokens, or the model's own "pooler" (the paper's choice with BERT).
+        text_layers: keep only the first so many layers of the text tower.
         embedding_dim: width of the shared space.
     """
 
     image_tower: str = "resnet18"
+    image_weights: Literal["random", "pretrained"] = "random"
     small_images: bool = True
     text_tower: str = "all-MiniLM-L6-v2"
+    text_training: Literal["frozen", "trained", "scratch"] = "frozen"
+    text_pooling: Literal["mean", "pooler"] = "mean"
+    text_layers: int | None = None
     embedding_dim: int = 512
 
 
 @dataclass
-class TrainingConfig:
-    """How to train.
+class ObjectiveConfig:
+    """What is minimised.
 
     Attributes:
-        epochs: passes over the training pictures; one caption is drawn per picture and pass.
-        batch_size: pairs per step.
+        loss: "jsd" (the paper), "infonce" (CLIP), "siglip", or your own as package.module.Class.
+        loss_options: keyword arguments of the loss; jsd: {reduction: mean or sum} over several negatives.
+        negatives: "shifted": the next caption of the batch (the paper); "rolled": the next k; "hard": the k
+            hardest of up to 64 in the batch; "cached": k captions from the whole corpus (frozen text tower).
+            Never the picture's own or a near-same caption. infonce and siglip use the whole batch instead.
+        negatives_per_pair: k.
+        hard_by: "hard" ranks by the score with the picture or by the similarity of the texts.
+    """
+
+    loss: str = "jsd"
+    loss_options: dict[str, Any] = field(default_factory=dict)
+    negatives: Literal["shifted", "rolled", "hard", "cached"] = "shifted"
+    negatives_per_pair: int = 1
+    hard_by: Literal["score", "text"] = "score"
+
+
+@dataclass
+class OptimizerConfig:
+    """How weights move.
+
+    Attributes:
+        name: "adamw", or "sgd" with momentum.
         learning_rate: peak of the schedule.
-        weight_decay: decoupled, on weight matrices only (not on bias, norm and logit scale).
+        text_learning_rate: peak for the text tower; null takes learning_rate.
+        head_learning_rate: peak for heads, logit scale and a loss's own weights; null takes learning_rate.
+        momentum: of sgd.
+        weight_decay: on weight matrices only (not on bias, norm and logit scale).
+        lookahead: average slow and fast weights every lookahead_steps steps (Zhang et al. 2019).
+        lookahead_alpha: how far the slow weights move.
+        lookahead_steps: k.
         warmup_fraction: share of the steps in which the rate climbs linearly; then cosine to 0.
         clip_norm: gradients are scaled down to this global norm.
-        precision: "auto" is bfloat16 autocast where the hardware has it, else float32.
+    """
+
+    name: Literal["adamw", "sgd"] = "adamw"
+    learning_rate: float = 1e-3
+    text_learning_rate: float | None = None
+    head_learning_rate: float | None = None
+    momentum: float = 0.9
+    weight_decay: float = 0.05
+    lookahead: bool = False
+    lookahead_alpha: float = 0.5
+    lookahead_steps: int = 5
+    warmup_fraction: float = 0.1
+    clip_norm: float = 10.0
+
+
+@dataclass
+class AugmentConfig:
+    """How training pictures are varied.
+
+    Attributes:
         crop_scale: smallest area of the random crop as a share of the picture.
         flip: probability of mirroring a picture (left and right change places in its caption).
         jitter: strength of brightness, contrast, saturation and hue changes.
+    """
+
+    crop_scale: float = 0.6
+    flip: float = 0.5
+    jitter: tuple[float, float, float, float] = (0.2, 0.2, 0.2, 0.02)
+
+
+@dataclass
+class TrainingConfig:
+    """How long, on what, in which precision.
+
+    Attributes:
+        epochs: passes over the training pictures; one caption is drawn per picture and pass.
+        batch_size: pairs per step, over all processes together.
+        accumulation: a step runs in so many parts; jsd takes its negatives inside a part, infonce and siglip
+            still see the whole batch (parts are run twice).
+        precision: "auto" is bfloat16 autocast where the hardware has it, else float32; "float16" scales
+            the loss.
+        sync_batch_norm: batch norm over all processes (CUDA) in place of each process's own part.
         device: "auto" takes CUDA where there is one.
     """
 
     epochs: int = 10
     batch_size: int = 64
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.05
-    warmup_fraction: float = 0.1
-    clip_norm: float = 10.0
-    precision: Literal["auto", "bfloat16", "float32"] = "auto"
-    crop_scale: float = 0.6
-    flip: float = 0.5
-    jitter: tuple[float, float, float, float] = (0.2, 0.2, 0.2, 0.02)
+    accumulation: int = 1
+    precision: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
+    sync_batch_norm: bool = False
     device: str = "auto"
+
+
+@dataclass
+class CheckpointConfig:
+    """What is kept to continue from.
+
+    Attributes:
+        every_steps: write a checkpoint after so many steps, besides every epoch's end; null: epochs only.
+        keep: so many newest checkpoints stay; the best one stays besides.
+        best_by: validation number, higher is better, that decides which one is the best.
+    """
+
+    every_steps: int | None = None
+    keep: int = 2
+    best_by: str = "i2t_recall_10"
 
 
 @dataclass
@@ -99,7 +189,7 @@ class AuditConfig:
 
     Attributes:
         attribute: protected attribute to audit when --debias names none; null audits utility alone.
-        resamples: bootstrap resamples, clustered by stem.
+        resamples: bootstrap resamples, clustered by stem (emoji) or picture.
         permutations: label permutations of the null.
         examples: test pictures shown in the report.
     """
@@ -129,59 +219,24 @@ class TrainConfig:
 
     Attributes:
         debias: protected attribute to suppress: a shipped name (gender) or the path of a YAML file.
-        output: folder for model, audit.json and report.html; null makes runs/<run name>-<time>.
+        output: folder for checkpoints/, model/, audit.json and report.html; null makes
+            runs/<run name>-<time>.
+        resume: "auto" continues the run in --output, else the newest unfinished one in runs/ with this
+            configuration, and starts a new one where there is none; or the folder of a run.
         seed: of initialisation, batches, augmentation, attackers, bootstrap and permutations.
     """
 
     debias: str | None = None
     output: Path | None = None
+    resume: str | None = None
     seed: int = 0
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     mitigation: MitigationConfig = field(default_factory=MitigationConfig)
     audit: AuditConfig = field(default_factory=AuditConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
-
-
-def problems(config: TrainConfig) -> Iterator[str]:
-    """Every value out of range, as ``key is value, expected …``."""
-    data, training, audit = config.data, config.training, config.audit
-    checks = (
-        ("data.image_size", data.image_size, data.image_size >= MIN_IMAGE_SIZE, f"at least {MIN_IMAGE_SIZE}"),
-        ("data.val_fraction", data.val_fraction, 0 < data.val_fraction < 0.5, "between 0 and 0.5"),
-        ("data.test_fraction", data.test_fraction, 0 < data.test_fraction < 0.5, "between 0 and 0.5"),
-        ("model.embedding_dim", config.model.embedding_dim, config.model.embedding_dim >= 2, "at least 2"),
-        ("training.epochs", training.epochs, training.epochs >= 1, "at least 1"),
-        ("training.batch_size", training.batch_size, training.batch_size >= 2, "at least 2"),
-        ("training.learning_rate", training.learning_rate, training.learning_rate > 0, "above 0"),
-        ("training.weight_decay", training.weight_decay, training.weight_decay >= 0, "at least 0"),
-        (
-            "training.warmup_fraction",
-            training.warmup_fraction,
-            0 <= training.warmup_fraction < 1,
-            "in [0, 1)",
-        ),
-        ("training.clip_norm", training.clip_norm, training.clip_norm > 0, "above 0"),
-        ("training.crop_scale", training.crop_scale, 0 < training.crop_scale <= 1, "in (0, 1]"),
-        ("training.flip", training.flip, 0 <= training.flip <= 1, "in [0, 1]"),
-        (
-            "training.jitter",
-            training.jitter,
-            all(0 <= s <= 1 for s in training.jitter),
-            "four values in [0, 1]",
-        ),
-        (
-            "mitigation.components",
-            config.mitigation.components,
-            config.mitigation.components >= 1,
-            "at least 1",
-        ),
-        ("audit.resamples", audit.resamples, audit.resamples >= 100, "at least 100"),
-        ("audit.permutations", audit.permutations, audit.permutations >= 100, "at least 100"),
-        ("audit.examples", audit.examples, audit.examples >= 0, "at least 0"),
-        ("seed", config.seed, config.seed >= 0, "at least 0"),
-    )
-    for key, value, fine, expected in checks:
-        if not fine:
-            yield f"{key} is {value}, expected {expected}"

@@ -14,10 +14,11 @@ from typing import Any
 
 import torch
 
-from clip_lite.config import TrainConfig
+from clip_lite.config import ObjectiveConfig, TrainConfig
 from clip_lite.data.pairs import Corpus
+from clip_lite.distributed import world_size
 from clip_lite.model import DualEncoder
-from clip_lite.precision import has_bfloat16
+from clip_lite.precision import resolve_precision
 
 LIBRARIES = ("clip-lite", "torch", "torchvision", "transformers", "scikit-learn", "mlflow", "numpy")
 
@@ -53,13 +54,14 @@ def describe_corpus(corpus: Corpus, *, image_size: int) -> dict[str, Any]:
     }
 
 
-def describe_model(model: DualEncoder, *, text_tower: str) -> dict[str, Any]:
-    """Architecture, size, digest of the weights and the eraser of the embedding."""
+def describe_model(model: DualEncoder, *, image_weights: str) -> dict[str, Any]:
+    """Architecture, where the weights come from, size, digest of the weights and the embedding's eraser."""
     embedding = model.attached.get("embedding")
     return {
         "architecture": "CLIP-Lite dual encoder",
         "image_tower": model.settings["image_tower"],
-        "text_tower": f"{text_tower} (frozen)",
+        "image_weights": image_weights,
+        "text_tower": model.text_tower.source,
         "embedding_dim": model.embedding_dim,
         "parameters": sum(p.numel() for p in model.parameters()),
         "digest": weights_digest(model),
@@ -81,19 +83,30 @@ def describe_training(
     config: TrainConfig, curve: Sequence[Mapping[str, float]], clock: Clock, *, device: torch.device
 ) -> dict[str, Any]:
     """Objective, amount of training, curve by epoch, seconds by stage, configuration."""
-    training = config.training
-    narrow = training.precision == "bfloat16" or (training.precision == "auto" and has_bfloat16(device))
+    training, precision = config.training, resolve_precision(device, config.training.precision)
     return {
-        "objective": "Jensen-Shannon bound, one shifted negative per pair",
+        "objective": describe_objective(config.objective),
         "epochs": training.epochs,
         "batch_size": training.batch_size,
+        "processes": world_size(),
         "pairs_seen": int(curve[-1]["step"]) * training.batch_size,
         "seconds": clock.seconds["training"],
-        "precision": "bfloat16 autocast" if narrow else "float32",
+        "precision": precision if precision == "float32" else f"{precision} autocast",
         "curve": [dict(epoch) for epoch in curve],
         "stages": dict(clock.seconds),
         "config": plain(asdict(config)),
     }
+
+
+def describe_objective(objective: ObjectiveConfig) -> str:
+    """The loss and its negatives in words."""
+    if objective.loss != "jsd":
+        names = {"infonce": "InfoNCE over the whole batch", "siglip": "pairwise sigmoid over the whole batch"}
+        return names.get(objective.loss, objective.loss)
+    k = objective.negatives_per_pair
+    hard = f", hard by {objective.hard_by}" if objective.negatives == "hard" else ""
+    kind = "shifted" if objective.negatives == "shifted" else f"{objective.negatives}{hard}"
+    return f"Jensen-Shannon bound, {'one' if k == 1 else k} {kind} negative{'' if k == 1 else 's'} per pair"
 
 
 def describe_run(

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from clip_lite.config import TrainingConfig
-from clip_lite.data.pairs import PairTable
-from clip_lite.data.transforms import Augment
+from clip_lite.allocator import kept_memory
+from clip_lite.config import CheckpointConfig
+from clip_lite.data.batches import Batches
+from clip_lite.distributed import any_rank, average, barrier, is_main
 from clip_lite.errors import CommandError, UsageError
-from clip_lite.losses import JSDLoss
 from clip_lite.model import DualEncoder
-from clip_lite.negatives import shifted
-from clip_lite.precision import autocast, resolve_device
 from clip_lite.progress import progress_bar, say
-from clip_lite.text_cache import TextCache
+from clip_lite.step import Step
+from clip_lite.stopping import Stopped
 
 LOG_EVERY = 10
 
@@ -47,153 +46,199 @@ class Epoch:
         }
 
 
-@dataclass(frozen=True)
-class Hooks:
-    """What the composition root adds to the loop.
+class Hooks(Protocol):
+    """What the composition root adds to the loop. Rank 0 calls it, except for ``stopping``."""
 
-    Attributes:
-        validate: the model, in evaluation mode → named numbers, after every epoch.
-        save: keep the model as the last good checkpoint; returns where it lies.
-        log: named numbers at a step.
-    """
+    def validate(self, model: DualEncoder) -> Mapping[str, float]:
+        """Numbers of a model in evaluation mode, higher is better, after every epoch."""
 
-    validate: Callable[[DualEncoder], Mapping[str, float]]
-    save: Callable[[DualEncoder], str]
-    log: Callable[[Mapping[str, float], int], None]
+    def log(self, numbers: Mapping[str, float], step: int) -> None:
+        """Keep named numbers of a step."""
+
+    def keep(self, state: Mapping[str, Any], step: int, *, best: bool) -> str:
+        """Write a checkpoint; returns where it lies."""
+
+    def stopping(self) -> bool:
+        """Whether this process was asked to stop."""
 
 
-def fit(
-    model: DualEncoder,
-    train: PairTable,
-    texts: TextCache,
-    config: TrainingConfig,
-    *,
-    seed: int,
-    hooks: Hooks,
-) -> list[Epoch]:
-    """Train image tower, heads and logit scale against the frozen, cached text features.
+@dataclass
+class Progress:
+    """Where a training stands; all of it is in every checkpoint."""
+
+    step: int = 0
+    losses: list[float] = field(default_factory=list)  # of the running epoch
+    seconds: float = 0.0  # of the running epoch
+    epochs: list[Epoch] = field(default_factory=list)
+    best: float | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> Progress:
+        """What ``state_dict`` gave."""
+        return cls(**{**state, "epochs": [Epoch(**epoch) for epoch in state["epochs"]]})
+
+
+class Training:
+    """A training that can stop after any step and go on from there as if nothing had happened.
+
+    Args:
+        saved: state of an earlier process, to continue from.
 
     Raises:
         UsageError: fewer training pictures than one batch.
-        CommandError: the loss is no longer finite; the last good checkpoint stays where ``save`` put it.
     """
-    batches = Batches(train, texts, config, seed=seed)
-    if batches.per_epoch == 0:
-        raise UsageError(
-            f"training.batch_size is {config.batch_size}, but only {len(train)} pictures to train on"
-        )
-    loop = Loop(model, config, total=config.epochs * batches.per_epoch, hooks=hooks)
-    epochs: list[Epoch] = []
-    with progress_bar("training", loop.total) as advance:
-        for number in range(1, config.epochs + 1):
-            epochs.append(loop.epoch(number, batches, advance))
-            say(_line(epochs[-1], config.epochs))
-    return epochs
 
+    def __init__(
+        self,
+        step: Step,
+        batches: Batches,
+        *,
+        epochs: int,
+        batch_size: int,
+        checkpoint: CheckpointConfig,
+        hooks: Hooks,
+        saved: Mapping[str, Any] | None = None,
+    ) -> None:
+        if batches.per_epoch == 0:
+            raise UsageError(
+                f"training.batch_size is {batch_size}, but only {len(batches.table)} pictures to train on"
+            )
+        self.step, self.batches, self.epochs, self.batch_size = step, batches, epochs, batch_size
+        self.checkpoint, self.hooks = checkpoint, hooks
+        self.progress = Progress()
+        self.last_kept = "none yet"
+        if saved:
+            step.load_state_dict(saved["step"])
+            self.progress = Progress.from_state(saved["progress"])
+            self.last_kept = f"the one of step {self.progress.step}"
+        self.meter = Meter(batches.device, self._read)
 
-class Loop:
-    """Optimiser, schedule and counters of one training."""
+    @property
+    def total(self) -> int:
+        """Steps of the whole training."""
+        return self.epochs * self.batches.per_epoch
 
-    def __init__(self, model: DualEncoder, config: TrainingConfig, *, total: int, hooks: Hooks) -> None:
-        self.model, self.config, self.total, self.hooks = model, config, total, hooks
-        self.trained = [p for name, p in model.named_parameters() if not name.startswith("text_tower.")]
-        self.optimizer = torch.optim.AdamW(
-            [
-                {"params": [p for p in self.trained if p.ndim > 1], "weight_decay": config.weight_decay},
-                {"params": [p for p in self.trained if p.ndim <= 1], "weight_decay": 0.0},
-            ],
-            lr=config.learning_rate,
-            fused=True,
-        )
-        factor = warmup_cosine(total, config.warmup_fraction)
-        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, factor)
-        self.done = 0
-        self.saved = "none yet"
+    def run(self) -> list[Epoch]:
+        """Train to the end.
 
-    def epoch(self, number: int, batches: Batches, advance: Callable[[int, str], None]) -> Epoch:
-        """One pass, then validation and checkpoint."""
-        self.model.train()
-        self.model.text_tower.eval()
-        begin, losses = time.perf_counter(), []
-        for images, text in batches.epoch(number):
-            terms = self.step(images, text)
-            self.done += 1
-            losses.append(terms["loss"])
-            speed = len(losses) * self.config.batch_size / (time.perf_counter() - begin)
-            advance(1, f"loss {np.mean(losses[-50:]):.3f}  {speed:.0f} pairs/s")
-            if not math.isfinite(terms["loss"] + terms["gradient_norm"]):
-                raise CommandError(
-                    f"the loss is {terms['loss']} (gradient norm {terms['gradient_norm']}) at step "
-                    f"{self.done} of {self.total} (epoch {number}), try "
-                    f"a lower training.learning_rate; last good checkpoint: {self.saved}"
-                )
-            if self.done % LOG_EVERY == 0:
-                self.hooks.log({f"train/{name}": value for name, value in terms.items()}, self.done)
-        self.model.eval()
-        ended = Epoch(number, self.done, float(np.mean(losses)), speed, self.hooks.validate(self.model))
-        self.saved = f"{self.hooks.save(self.model)} (epoch {number})"
-        numbers = {f"val/{name}": value for name, value in ended.validation.items()}
-        self.hooks.log({**numbers, "train/pairs_per_second": speed}, self.done)
-        return ended
-
-    def step(self, images: Tensor, text: Tensor) -> dict[str, float]:
-        """One update; returns the loss, its terms, the gradient norm, the logit scale and the learning rate.
-
-        A batch whose loss or gradient is not finite changes no weight.
+        Raises:
+            CommandError: the loss is no longer finite.
+            Stopped: ``hooks.stopping`` held; a checkpoint is written.
         """
-        with autocast(images.device, self.config.precision):
-            image = self.model.encode_image(images).embedding
-            projected = self.model.project_text(text)
-        scale = self.model.logit_scale.exp()
-        terms = JSDLoss()(image, projected, shifted(projected), scale)
-        loss = torch.stack(list(terms.values())).sum()
-        values: dict[str, float] = {name: term.item() for name, term in terms.items()}
-        values |= {"loss": loss.item(), "logit_scale": scale.item()}
-        values["learning_rate"] = float(self.schedule.get_last_lr()[0])
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        norm = nn.utils.clip_grad_norm_(self.trained, self.config.clip_norm)
-        values["gradient_norm"] = norm.item()
-        if math.isfinite(values["loss"] + values["gradient_norm"]):
-            self.optimizer.step()
-            self.schedule.step()
-        return values
+        bar = progress_bar("training", self.total, done=self.progress.step)
+        with kept_memory(), bar as advance:
+            while self.progress.step < self.total:
+                self._epoch(advance)
+                if is_main():
+                    say(self._line(self.progress.epochs[-1]))
+        return self.progress.epochs
+
+    def _epoch(self, advance: Callable[[int, str], None]) -> None:
+        """The rest of the running epoch, then validation and checkpoint."""
+        progress, per_epoch = self.progress, self.batches.per_epoch
+        number, start = divmod(progress.step, per_epoch)
+        self.step.objective.train()
+        begin, before = time.perf_counter(), progress.seconds
+        for batch in self.batches.epoch(number + 1, start):
+            self.meter.add(progress.step + 1, self.step(batch, progress.step))
+            progress.step += 1
+            progress.seconds = before + time.perf_counter() - begin
+            advance(1, self._note())
+            if progress.step % per_epoch and self._interrupted():
+                self._keep(best=False)
+        self.meter.flush()
+        self.step.objective.eval()
+        validation = self.hooks.validate(self.step.objective.model) if is_main() else {}
+        ended = Epoch(
+            number + 1, progress.step, math.fsum(progress.losses) / per_epoch, self._speed(), dict(validation)
+        )
+        progress.epochs.append(ended)
+        progress.losses, progress.seconds = [], 0.0
+        if is_main():
+            numbers = {f"val/{name}": value for name, value in validation.items()}
+            self.hooks.log({**numbers, "train/pairs_per_second": ended.pairs_per_second}, progress.step)
+        self._keep(best=self._improved(validation))
+        barrier()
+
+    def _interrupted(self) -> bool:
+        """Whether a checkpoint is due in mid-epoch; after one for a request to stop, stop."""
+        agreed = self.progress.step % self.meter.every == 0  # asking the other ranks waits for the device
+        if agreed and any_rank(self.hooks.stopping(), self.batches.device):
+            self._keep(best=False)
+            raise Stopped(f"step {self.progress.step} of {self.total}")
+        every = self.checkpoint.every_steps
+        return every is not None and self.progress.step % every == 0
+
+    def _improved(self, validation: Mapping[str, float]) -> bool:
+        if self.checkpoint.best_by not in validation:
+            return False
+        value = validation[self.checkpoint.best_by]
+        if self.progress.best is not None and value <= self.progress.best:
+            return False
+        self.progress.best = value
+        return True
+
+    def _keep(self, *, best: bool) -> None:
+        self.meter.flush()
+        if is_main():
+            state = {"step": self.step.state_dict(), "progress": self.progress.state_dict()}
+            self.last_kept = self.hooks.keep(state, self.progress.step, best=best)
+
+    def _read(self, step: int, values: Mapping[str, float]) -> None:
+        """Take the numbers of a step, in order; they may arrive some steps later."""
+        checked = values["loss"] + (0.0 if self.step.scaled else values["gradient_norm"])
+        if not math.isfinite(checked):
+            raise CommandError(
+                f"the loss is {values['loss']} (gradient norm {values['gradient_norm']}) at step {step} of "
+                f"{self.total} (epoch {(step - 1) // self.batches.per_epoch + 1}), try a lower "
+                f"optimizer.learning_rate; last good checkpoint: {self.last_kept}"
+            )
+        self.progress.losses.append(values["loss"])
+        if step % LOG_EVERY == 0 and is_main():
+            self.hooks.log({f"train/{name}": value for name, value in values.items()}, step)
+
+    def _speed(self) -> float:
+        """Pairs per second of the running epoch, over all processes."""
+        steps = self.progress.step - len(self.progress.epochs) * self.batches.per_epoch
+        return steps * self.batch_size / max(self.progress.seconds, 1e-9)
+
+    def _note(self) -> str:
+        recent = self.progress.losses[-50:]
+        loss = f"loss {math.fsum(recent) / len(recent):.3f}  " if recent else ""
+        return f"{loss}{self._speed():.0f} pairs/s"
+
+    def _line(self, epoch: Epoch) -> str:
+        numbers = "  ".join(f"{name} {value:.3f}" for name, value in epoch.validation.items())
+        speed = f"{epoch.pairs_per_second:.0f} pairs/s"
+        return f"epoch {epoch.epoch}/{self.epochs}  loss {epoch.loss:.3f}  {speed}  val {numbers}"
 
 
-class Batches:
-    """Augmented pictures with the features of one caption each; every epoch in a new order."""
+class Meter:
+    """Numbers of steps, averaged over the processes, read from the device a few steps at a time.
 
-    def __init__(self, train: PairTable, texts: TextCache, config: TrainingConfig, *, seed: int) -> None:
-        self.train, self.texts, self.config, self.seed = train, texts, config, seed
-        self.device = resolve_device(config.device)
-        self.per_epoch = len(train) // config.batch_size
-        self.augment = Augment(scale=(config.crop_scale, 1.0), flip=config.flip, jitter=config.jitter)
+    Reading waits for the device; on a CPU there is nothing to wait for, and every step is read at once.
+    """
 
-    def epoch(self, number: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Batches ``(n, 3, H, W)``, ``(n, f)``; determined by seed and epoch number; no partial batch."""
-        rng = np.random.default_rng((self.seed, number))
-        generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
-        size = self.config.batch_size
-        order = rng.permutation(len(self.train))[: self.per_epoch * size]
-        for indices in order.reshape(-1, size):
-            pixels = self.train.pixels(indices).to(self.device, non_blocking=True)
-            images, mirrored = self.augment(pixels, generator)
-            yield images, self.texts.draw(indices, mirrored, rng).to(self.device, non_blocking=True)
+    def __init__(self, device: torch.device, read: Callable[[int, Mapping[str, float]], None]) -> None:
+        self.every = 1 if device.type == "cpu" else LOG_EVERY
+        self.read = read
+        self.waiting: list[tuple[int, dict[str, Tensor]]] = []
 
+    def add(self, step: int, values: dict[str, Tensor]) -> None:
+        """Take the scalars of a step."""
+        self.waiting.append((step, values))
+        if len(self.waiting) >= self.every:
+            self.flush()
 
-def warmup_cosine(total: int, warmup_fraction: float) -> Callable[[int], float]:
-    """Factor of the learning rate by step: linear from 1/warm-up to 1, then cosine to 0."""
-    warmup = round(total * warmup_fraction)
-
-    def factor(step: int) -> float:
-        if step < warmup:
-            return (step + 1) / warmup
-        return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
-
-    return factor
-
-
-def _line(epoch: Epoch, total: int) -> str:
-    numbers = "  ".join(f"{name} {value:.3f}" for name, value in epoch.validation.items())
-    speed = f"{epoch.pairs_per_second:.0f} pairs/s"
-    return f"epoch {epoch.epoch}/{total}  loss {epoch.loss:.3f}  {speed}  val {numbers}"
+    def flush(self) -> None:
+        """Read what is waiting."""
+        if not self.waiting:
+            return
+        taken, self.waiting = self.waiting, []
+        stacked = torch.stack([torch.stack(list(values.values())).float() for _, values in taken])
+        for (step, values), row in zip(taken, average(stacked).tolist(), strict=True):
+            self.read(step, dict(zip(values, row, strict=True)))

@@ -8,6 +8,8 @@ import torch
 
 from clip_lite.errors import UsageError
 
+NARROW = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+
 
 def resolve_device(name: str) -> torch.device:
     """The device that ``training.device`` names; ``auto`` is CUDA where there is one, else the CPU.
@@ -33,7 +35,14 @@ def has_bfloat16(device: torch.device) -> bool:
     return device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
 
 
+def resolve_precision(device: torch.device, precision: str) -> str:
+    """``auto`` is bfloat16 where it is native, else float32; every other name is itself."""
+    if precision == "auto":
+        return "bfloat16" if has_bfloat16(device) else "float32"
+    return precision
+
+
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[None]:
-    """bfloat16 autocast for ``bfloat16``, and for ``auto`` where it is native; otherwise nothing changes."""
-    enabled = precision == "bfloat16" or (precision == "auto" and has_bfloat16(device))
-    return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
+    """Autocast to ``bfloat16`` or ``float16``, also as ``auto`` resolves; ``float32`` changes nothing."""
+    narrow = NARROW.get(resolve_precision(device, precision))
+    return torch.autocast(device.type, narrow or torch.bfloat16, enabled=narrow is not None)

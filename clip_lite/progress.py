@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 T = TypeVar("T")
 PLAIN_EVERY_S = 20.0
 
-console = Console(highlight=False)
+console = Console(highlight=False, quiet=os.environ.get("RANK", "0") != "0")  # of many processes, one speaks
 
 
 def say(text: str) -> None:
@@ -22,10 +23,11 @@ def say(text: str) -> None:
 
 
 @contextmanager
-def progress_bar(description: str, total: int) -> Iterator[Callable[[int, str], None]]:
+def progress_bar(description: str, total: int, *, done: int = 0) -> Iterator[Callable[[int, str], None]]:
     """Yield ``advance(steps, note)``; ``note`` is shown beside the bar (loss, pairs/s).
 
-    Where the output is no terminal, a line is printed at most every ``PLAIN_EVERY_S`` seconds.
+    The bar begins at ``done``. Where the output is no terminal, a line is printed at most every
+    ``PLAIN_EVERY_S`` seconds.
     """
     if console.is_terminal:
         columns = (
@@ -36,11 +38,11 @@ def progress_bar(description: str, total: int) -> Iterator[Callable[[int, str], 
             TextColumn("{task.fields[note]}"),
         )
         with Progress(*columns, console=console, transient=True) as bar:
-            task = bar.add_task(description, total=total, note="")
+            task = bar.add_task(description, total=total, completed=done, note="")
             yield lambda steps, note: bar.update(task, advance=steps, note=note)
         return
 
-    done, last = 0, time.monotonic()
+    last = time.monotonic()
 
     def advance(steps: int, note: str) -> None:
         nonlocal done, last

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from clip_lite.data.pairs import Corpus
 from clip_lite.errors import CommandError
+from clip_lite.stopping import Stopped
 
 DEFAULT_STORE = "mlflow.db"  # where a bare "mlflow ui" looks
 CONNECT_TIMEOUT_S = 10
@@ -38,6 +39,7 @@ class Run:
     run_id: str
     experiment: str
     tracking_uri: str
+    resumed: bool = False
 
     def where(self) -> dict[str, str]:
         """Store (without a password), experiment and run id."""
@@ -54,15 +56,18 @@ class Run:
         return f"open {uri}" if served else f"mlflow ui --backend-store-uri {shlex.quote(uri)}"
 
     def log_params(self, params: Mapping[str, Any]) -> None:
-        """Log a nested mapping as dotted parameters."""
-        mlflow.log_params(dict(flatten(params)))
+        """Log a nested mapping as dotted parameters; a resumed run has them."""
+        if not self.resumed:
+            mlflow.log_params(dict(flatten(params)))
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Log numbers, at a step of training or of the whole run."""
         mlflow.log_metrics(dict(metrics), step=step)
 
     def log_corpus(self, corpus: Corpus) -> None:
-        """Log every split as a dataset input with its digest, and one manifest of ids and captions."""
+        """Log every split as a dataset input with its digest, and one manifest; a resumed run has them."""
+        if self.resumed:
+            return
         frames = []
         for split, table in corpus.splits.items():
             frame = pd.DataFrame(
@@ -106,13 +111,16 @@ class Run:
 
 
 @contextmanager
-def tracked_run(*, experiment: str, name: str, tags: Mapping[str, str]) -> Iterator[Run]:
-    """An MLflow run with system metrics; it ends FAILED if the block raises.
+def tracked_run(
+    *, experiment: str, name: str, tags: Mapping[str, str], resume: str | None = None
+) -> Iterator[Run]:
+    """An MLflow run with system metrics; it ends KILLED if the block is stopped, FAILED if it fails.
 
-    The store is ``MLFLOW_TRACKING_URI`` if set, else ``mlflow.db`` (SQLite) in the current folder.
+    The store is ``MLFLOW_TRACKING_URI`` if set, else ``mlflow.db`` (SQLite) in the current folder. ``resume``
+    is the id of a run to go on with.
 
     Raises:
-        CommandError: the store cannot be reached or written.
+        CommandError: the store cannot be reached or written, or does not have the run to resume.
     """
     for noisy in ("mlflow", "alembic"):
         logging.getLogger(noisy).setLevel(logging.CRITICAL)
@@ -124,12 +132,15 @@ def tracked_run(*, experiment: str, name: str, tags: Mapping[str, str]) -> Itera
         kind = mlflow.set_experiment(experiment).tags.get(EXPERIMENT_KIND[0])
         if kind is None:
             mlflow.set_experiment_tag(*EXPERIMENT_KIND)
-        active = mlflow.start_run(run_name=name, tags=dict(tags), log_system_metrics=True)
+        active = mlflow.start_run(run_id=resume, run_name=name, tags=dict(tags), log_system_metrics=True)
     except (MlflowException, SQLAlchemyError, OSError) as error:
         raise CommandError(f"MLflow store {shown} cannot be used: {_first_line(error)}") from error
     try:
         with active:
-            yield Run(active.info.run_id, experiment, uri)
+            yield Run(active.info.run_id, experiment, uri, resumed=resume is not None)
+    except Stopped:
+        mlflow.MlflowClient().set_terminated(active.info.run_id, "KILLED")
+        raise
     except (MlflowException, SQLAlchemyError) as error:
         raise CommandError(
             f"MLflow store {shown} failed, what is on disk is kept: {_first_line(error)}"

@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
+from clip_lite.build import Built, build
 from clip_lite.cli import guarded, parse, shipped_config
-from clip_lite.config import TrainConfig, problems
-from clip_lite.data.emoji import load_emoji
-from clip_lite.data.pairs import Corpus
+from clip_lite.config import TrainConfig
+from clip_lite.config_checks import problems
+from clip_lite.data.pairs import Corpus, PairTable
+from clip_lite.data.sources import load_corpus
 from clip_lite.describe import Clock, describe_corpus, describe_model, describe_run, describe_training
-from clip_lite.errors import CommandError, UsageError
-from clip_lite.fit import Epoch, Hooks, fit
+from clip_lite.distributed import is_main, main_first, on_main, process_group
+from clip_lite.errors import UsageError
+from clip_lite.fit import Epoch, Training
 from clip_lite.model import DualEncoder
 from clip_lite.precision import resolve_device
 from clip_lite.progress import console, say
-from clip_lite.text_cache import TextCache
-from clip_lite.towers import TextTower
+from clip_lite.runs import AUDIT, CONFIG, MODEL, REPORT, RunFolder, open_run, resume_flags, run_name
+from clip_lite.stopping import Stopped, stop_on_sigterm
 from clip_lite.tracking import Run, tracked_run
 from debias.attributes import ProtectedAttribute
 from debias.eraser import Eraser
@@ -32,7 +35,7 @@ from evaluation.audit import audit
 from evaluation.bias.leakage import ATTACKERS
 from evaluation.embed import caption_index, embed
 from evaluation.inference import Inference
-from evaluation.population import caption_labels, corpus_knows, label_agreement, population
+from evaluation.population import check_auditable, describe_attribute, label_agreement
 from evaluation.report.html import write_report
 from evaluation.report.table import print_summary
 from evaluation.results import AuditResult
@@ -62,52 +65,94 @@ def main(argv: Sequence[str]) -> None:
         TrainConfig, argv, prog=PROG, description=DESCRIPTION, default_config=shipped_config("emoji.yaml")
     )
     attribute = checked_attribute(config)
-    device = resolve_device(config.training.device)
-    name = config.tracking.run_name or run_name(config)
-    output = make_output(config.output, name)
-    (output / "config.yaml").write_text(config_text, encoding="utf-8")
-    clock = Clock()
+    with process_group(resolve_device(config.training.device)) as device:
+        name = config.tracking.run_name or run_name(config)
+        folder: RunFolder = on_main(lambda: open_run(config, config_text, name))
+        if folder.finished:
+            say(f"nothing to resume, the run is complete: {(folder.path / REPORT).resolve()}")
+            return
+        saved = folder.checkpoints(config.checkpoint.keep).newest() if config.resume else None
+        try:
+            with stop_on_sigterm() as asked, tracking(config, attribute, name, saved) as run:
+                work(Job(config, argv, attribute, device, folder, saved, asked, run))
+        except Stopped as stopped:
+            if is_main():
+                say(f"stopped at {stopped}; go on with: {PROG} {resume_flags(argv, folder)}")
+
+
+class Job(NamedTuple):
+    """One invocation: what was asked for, where it runs, what it goes on from.
+
+    ``run`` is None on every process but the first, which alone logs, audits and reports.
+    """
+
+    config: TrainConfig
+    argv: Sequence[str]
+    attribute: ProtectedAttribute | None
+    device: torch.device
+    folder: RunFolder
+    saved: Mapping[str, Any] | None
+    asked_to_stop: Callable[[], bool]
+    run: Run | None
+
+
+def work(job: Job) -> None:
+    """The run from data to report."""
+    config, attribute, device, clock = job.config, job.attribute, job.device, Clock()
+    with clock.stage("data"):
+        corpus, pairs = load(config, attribute)
+        if job.run:
+            job.run.log_params(asdict(config))
+            job.run.log_corpus(corpus)
+    with clock.stage("model and captions"):
+        built = build(config, pairs, device)
+    with clock.stage("training"):
+        epochs = train(job, built, corpus)
+    if job.run is None:
+        return
+    model = built.model
+    with clock.stage("erasing"):
+        if attribute and config.debias:
+            model.attach(fit_erasers(model, corpus, attribute, config, device))
+        model.save_pretrained(job.folder.path / MODEL)
+    with clock.stage("audit"):
+        rows, examples = audit(
+            audited_subject(model, built.untrained, device),
+            corpus,
+            attribute,
+            examples=config.audit.examples,
+            inference=Inference(
+                resamples=config.audit.resamples, permutations=config.audit.permutations, seed=config.seed
+            ),
+        )
+    result = AuditResult(
+        rows=rows,
+        examples=examples,
+        attribute=describe_attribute(attribute, corpus),
+        data=describe_corpus(corpus, image_size=config.data.image_size)
+        | {"label_agreement": label_agreement(corpus, attribute)},
+        model=describe_model(model, image_weights=built.weights),
+        training=describe_training(config, [e.summary() for e in epochs], clock, device=device),
+        provenance=describe_run(config, job.argv, prog=PROG, mlflow=job.run.where())
+        | {"attackers": list(ATTACKERS)},
+    )
+    publish(result, job.folder.path, job.run)
+
+
+def tracking(
+    config: TrainConfig, attribute: ProtectedAttribute | None, name: str, saved: Mapping[str, Any] | None
+) -> AbstractContextManager[Run | None]:
+    """The MLflow run, a new one or the one of the checkpoint; none but on the first process."""
+    if not is_main():
+        return nullcontext()
     tags = {
         "debias": attribute.name if attribute and config.debias else "none",
         "seed": str(config.seed),
         "corpus": config.data.source,
+        "loss": config.objective.loss,
     }
-    with tracked_run(experiment=config.tracking.experiment, name=name, tags=tags) as run:
-        run.log_params(asdict(config))
-        with clock.stage("data"):
-            corpus = load_corpus(config)
-            check_corpus(corpus, attribute, config)
-            run.log_corpus(corpus)
-        with clock.stage("model and captions"):
-            model, untrained, texts = build(config, corpus, device)
-        with clock.stage("training"):
-            epochs = train(model, texts, corpus, config, device=device, output=output, run=run)
-        with clock.stage("erasing"):
-            if attribute and config.debias:
-                model.attach(fit_erasers(model, corpus, attribute, config, device))
-            model.save_pretrained(output / "model")
-        with clock.stage("audit"):
-            rows, examples = audit(
-                audited_subject(model, untrained, device),
-                corpus,
-                attribute,
-                examples=config.audit.examples,
-                inference=Inference(
-                    resamples=config.audit.resamples, permutations=config.audit.permutations, seed=config.seed
-                ),
-            )
-        result = AuditResult(
-            rows=rows,
-            examples=examples,
-            attribute=describe_attribute(attribute, corpus),
-            data=describe_corpus(corpus, image_size=config.data.image_size)
-            | {"label_agreement": label_agreement(corpus, attribute)},
-            model=describe_model(model, text_tower=config.model.text_tower),
-            training=describe_training(config, [e.summary() for e in epochs], clock, device=device),
-            provenance=describe_run(config, argv, prog=PROG, mlflow=run.where())
-            | {"attackers": list(ATTACKERS)},
-        )
-        publish(result, output, run)
+    resume = saved["mlflow_run"] if saved else None
+    return tracked_run(experiment=config.tracking.experiment, name=name, tags=tags, resume=resume)
 
 
 def checked_attribute(config: TrainConfig) -> ProtectedAttribute | None:
@@ -128,114 +173,79 @@ def checked_attribute(config: TrainConfig) -> ProtectedAttribute | None:
         raise UsageError(f"{key}: {error}") from error
 
 
-def run_name(config: TrainConfig) -> str:
-    """Corpus, attribute, method and seed in one word."""
-    edit = f"{Path(config.debias).stem}-{config.mitigation.method}" if config.debias else "plain"
-    return f"{config.data.source}-{edit}-seed{config.seed}"
-
-
-def make_output(chosen: Path | None, name: str) -> Path:
-    """Create the output folder before anything expensive runs.
+def load(config: TrainConfig, attribute: ProtectedAttribute | None) -> tuple[Corpus, PairTable]:
+    """The corpus for erasers and audit, and all pairs to train on.
 
     Raises:
-        UsageError: it holds the results of another run, which would be lost.
-        CommandError: it cannot be created or written to.
+        UsageError, CommandError: the corpus is not there, or cannot be audited as asked.
     """
-    output = chosen or Path("runs") / f"{name}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
-    if (output / "config.yaml").exists():
-        raise UsageError(f"--output {output} holds another run: choose a new folder or remove that one")
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        (output / ".writable").touch()
-        (output / ".writable").unlink()
-    except OSError as error:
-        raise CommandError(f"output folder {output} cannot be written: {error.strerror}") from error
-    return output
+    with main_first():
+        corpus = load_corpus(config.data)
+    pairs = corpus.splits["train"]
+    corpus = corpus.limited(train=config.data.fit_pictures)
+    check_request(corpus, attribute, config)
+    return corpus, pairs
 
 
-def load_corpus(config: TrainConfig) -> Corpus:
-    """The corpus that ``data.source`` names."""
-    data = config.data
-    return load_emoji(
-        image_size=data.image_size,
-        val_fraction=data.val_fraction,
-        test_fraction=data.test_fraction,
-        seed=data.split_seed,
-    )
-
-
-def check_corpus(corpus: Corpus, attribute: ProtectedAttribute | None, config: TrainConfig) -> None:
+def check_request(corpus: Corpus, attribute: ProtectedAttribute | None, config: TrainConfig) -> None:
     """Refuse before training what eraser or audit would refuse after it.
 
     Raises:
-        UsageError: an empty split, a group that is hardly there, captions that do not name two groups, or
-            more directions than the word pairs span.
+        UsageError: the corpus cannot be audited, or more directions are asked for than the word pairs span.
     """
-    if empty := [name for name, table in corpus.splits.items() if len(table) == 0]:
-        raise UsageError(f"split {empty[0]!r} is empty: raise data.val_fraction or data.test_fraction")
-    if attribute is None:
-        return
     try:
-        for split in corpus.splits.keys() - {"val"}:
-            population(corpus, split, attribute)
+        check_auditable(corpus, attribute)
     except ValueError as error:
-        raise UsageError(f"attribute {attribute.name}: {error}") from error
-    named = set(caption_labels(corpus.splits["train"], attribute)) & set(attribute.groups)
-    if len(named) < 2:
-        raise UsageError(f"attribute {attribute.name}: captions to train on name only {sorted(named)}")
-    differences = len(attribute.word_pairs) * len(attribute.templates) * (len(attribute.groups) - 1)
-    spanned = min(differences, config.model.embedding_dim)
-    if config.mitigation.components > spanned:
+        raise UsageError(str(error)) from error
+    if attribute and config.mitigation.components > (
+        spanned := min(attribute.differences, config.model.embedding_dim)
+    ):
         raise UsageError(
             f"mitigation.components is {config.mitigation.components}, expected {spanned} at most"
         )
 
 
-def build(
-    config: TrainConfig, corpus: Corpus, device: torch.device
-) -> tuple[DualEncoder, DualEncoder, TextCache]:
-    """A new model, a copy that stays untrained, and the cached text features of the training captions."""
-    settings: dict[str, Any] = {
-        "image_tower": config.model.image_tower,
-        "small_images": config.model.small_images,
-        "embedding_dim": config.model.embedding_dim,
-        "image_size": config.data.image_size,
-    }
-    text_tower = TextTower.pretrained(config.model.text_tower).eval().requires_grad_(False)
-    torch.manual_seed(config.seed)
-    model = DualEncoder(text_tower, **settings)
-    untrained = DualEncoder(text_tower, **settings)
-    untrained.load_state_dict(model.state_dict())
-    for new in (model, untrained.eval()):
-        new.to(device).to(memory_format=torch.channels_last)
-    say("encoding captions once with the frozen text tower")
-    return model, untrained, TextCache.build(text_tower, corpus.splits["train"].records)
-
-
-def train(
-    model: DualEncoder,
-    texts: TextCache,
-    corpus: Corpus,
-    config: TrainConfig,
-    *,
-    device: torch.device,
-    output: Path,
-    run: Run,
-) -> list[Epoch]:
+def train(job: Job, built: Built, corpus: Corpus) -> list[Epoch]:
     """Fit with a validation retrieval and a checkpoint after every epoch."""
-    table = corpus.splits["val"].where(corpus.canonical)
-    captions, relevant = caption_index([record.captions for record in table.records])
+    config = job.config
+    training = Training(
+        built.step,
+        built.batches,
+        epochs=config.training.epochs,
+        batch_size=config.training.batch_size,
+        checkpoint=config.checkpoint,
+        hooks=Keeper(job, corpus.splits["val"].where(corpus.canonical)),
+        saved=job.saved,
+    )
+    return training.run()
 
-    def validate(current: DualEncoder) -> Mapping[str, float]:
-        image = embed(current, table, "validating", device=device).embedding
-        return recall_at(image, current.encode_text(captions).cpu().numpy(), relevant, ks=(10,))
 
-    def save(current: DualEncoder) -> str:
-        current.save_pretrained(output / "model")
-        return str(output / "model")
+class Keeper:
+    """The loop's hooks: validates by retrieval, logs to MLflow, writes checkpoints."""
 
-    hooks = Hooks(validate=validate, save=save, log=run.log_metrics)
-    return fit(model, corpus.splits["train"], texts, config.training, seed=config.seed, hooks=hooks)
+    def __init__(self, job: Job, table: PairTable) -> None:
+        self.job, self.table = job, table
+        self.captions, self.relevant = caption_index([record.captions for record in table.records])
+        self.checkpoints = job.folder.checkpoints(job.config.checkpoint.keep)
+
+    def validate(self, model: DualEncoder) -> Mapping[str, float]:
+        """Any-hit recall on the canonical validation pictures."""
+        image = embed(model, self.table, "validating", device=self.job.device).embedding
+        return recall_at(image, model.encode_text(self.captions).cpu().numpy(), self.relevant, ks=(10,))
+
+    def log(self, numbers: Mapping[str, float], step: int) -> None:
+        """Numbers of a step, to MLflow."""
+        if self.job.run:
+            self.job.run.log_metrics(numbers, step)
+
+    def keep(self, state: Mapping[str, Any], step: int, *, best: bool) -> str:
+        """Write a checkpoint that knows its MLflow run."""
+        run = self.job.run.run_id if self.job.run else None
+        return str(self.checkpoints.save({**state, "mlflow_run": run}, step, best=best))
+
+    def stopping(self) -> bool:
+        """Whether SIGTERM has arrived."""
+        return self.job.asked_to_stop()
 
 
 def fit_erasers(
@@ -263,40 +273,17 @@ def audited_subject(model: DualEncoder, untrained: DualEncoder, device: torch.de
     return Subject(encoder=model, erasers=model.attached, untrained=untrained, device=device)
 
 
-def describe_attribute(attribute: ProtectedAttribute | None, corpus: Corpus) -> dict[str, object]:
-    """Name, version and lexicon of the audited attribute, and where its labels come from."""
-    if attribute is None:
-        return {}
-    labels = (
-        "the corpus's own labels"
-        if corpus_knows(corpus.splits["train"], attribute)
-        else "groups read from captions too"
-    )
-    return {
-        "name": attribute.name,
-        "version": attribute.version,
-        "groups": list(attribute.groups),
-        "lexicon_digest": attribute.digest,
-        "label_source": f"erasers read groups from captions; attackers are scored on {labels}",
-        "note": "Groups are read from text and from what vendors drew; nobody was asked.",
-    }
-
-
 def publish(result: AuditResult, output: Path, run: Run) -> None:
     """Write audit and report to disk, then to MLflow, then tell the person."""
-    result.save(output / "audit.json")
-    write_report(result, output / "report.html")
-    metrics: dict[str, float] = {}
-    for row in result.rows:
-        bounds = {"": row.value, "_ci_low": row.low, "_ci_high": row.high, "_n": row.n}
-        metrics |= {row.key + suffix: float(value) for suffix, value in bounds.items() if value is not None}
-    run.log_model(output / "model", metrics, {"eraser": result.model.get("eraser")})
-    for file in ("audit.json", "report.html", "config.yaml"):
+    result.save(output / AUDIT)
+    write_report(result, output / REPORT)
+    run.log_model(output / MODEL, result.metrics(), {"eraser": result.model.get("eraser")})
+    for file in (AUDIT, REPORT, CONFIG):
         run.log_artifact(output / file)
     print_summary(result, console)
     stages = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in result.training["stages"].items())
     say(f"time: {stages}")
-    say(f"report: {(output / 'report.html').resolve()}")
+    say(f"report: {(output / REPORT).resolve()}")
     say(f"compare runs: {run.how_to_open()}")
 
 

@@ -7,13 +7,16 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import pytest
 import torch
 
 from clip_lite import train
+from clip_lite.checkpoint import Checkpoints
 from clip_lite.cli import guarded
 from clip_lite.data.emoji import Style, load_emoji
 from clip_lite.data.npm import Package
@@ -41,7 +44,8 @@ def small_world(
     """The command's flags for a corpus and text tower that need no network, in a folder of its own."""
     cache, styles, names = emoji_packages
     loader = functools.partial(load_emoji, cache=cache, styles=styles, names=names)
-    monkeypatch.setattr(train, "load_emoji", loader)
+    monkeypatch.setattr("clip_lite.data.sources.load_emoji", loader)
+    monkeypatch.setenv("CLIP_LITE_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.chdir(tmp_path)
     return [*SMALL, f"--model.text_tower={text_folder}"]
@@ -132,21 +136,22 @@ def test_diverging_run_fails_in_one_line_and_keeps_the_checkpoint(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    original = DualEncoder.save_pretrained
+    original = Checkpoints.save
 
-    def poisoned(self: DualEncoder, folder: Path) -> None:
-        original(self, folder)
-        with torch.no_grad():
-            self.logit_scale.fill_(float("nan"))
+    def poisoned(self: Checkpoints, state: Mapping[str, Any], step: int, *, best: bool) -> Path:
+        path = original(self, state, step, best=best)
+        state["step"]["weights"]["model.logit_scale"].fill_(float("nan"))
+        return path
 
-    monkeypatch.setattr(DualEncoder, "save_pretrained", poisoned)
+    monkeypatch.setattr(Checkpoints, "save", poisoned)
     argv = [*small_world, "--debias=gender", "--training.epochs=2", "--output=out"]
     assert guarded(lambda: train.main(argv)) == 1
     error = capsys.readouterr().err
     assert "loss is nan" in error
     assert error.count("\n") == 1
-    kept = DualEncoder.from_pretrained(tmp_path / "out" / "model")
-    assert all(torch.isfinite(p).all() for p in kept.parameters())
+    kept = Checkpoints(tmp_path / "out" / "checkpoints", keep=9).newest()
+    assert kept is not None
+    assert all(torch.isfinite(weight).all() for weight in kept["step"]["weights"].values())
     client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
     experiment = client.get_experiment_by_name("clip-lite")
     assert [run.info.status for run in client.search_runs([experiment.experiment_id])] == ["FAILED"]
@@ -188,6 +193,7 @@ def test_bad_input_is_one_line_with_its_exit_code(
 def test_results_of_another_run_are_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "config.yaml").write_text("kept")
+    (tmp_path / "out" / "report.html").touch()
     done = command("--output", "out", folder=tmp_path)
     assert done.returncode == 2
     assert "--output out holds another run" in done.stderr
