@@ -28,27 +28,23 @@ def gradients(folder: Path, loss: str, *, accumulation: int) -> dict[str, Any]:
         training=TrainingConfig(batch_size=16, accumulation=accumulation, precision="float32", device="cpu"),
     )
     corpus = load_coco(folder / "coco", image_size=32, val_fraction=0.1, seed=0, workers=1)
-    with process_group(torch.device("cpu")) as device:
-        built = build(config, corpus.splits["train"], device)
-        built.step.objective.eval()
-        batch = next(built.batches.epoch(1))
-        terms = built.step._backward(batch, 0)
-        named = built.step.objective.named_parameters()
-        return {
-            "terms": {name: average(term) for name, term in terms.items()},
-            "gradients": {name: p.grad for name, p in named if p.grad is not None},
-            "captions": batch.caption,
-        }
+    built = build(config, corpus.splits["train"], torch.device("cpu"))
+    built.step.objective.eval()
+    batch = next(built.batches.epoch(1))
+    terms = built.step._backward(batch, 0)
+    named = built.step.objective.named_parameters()
+    return {
+        "terms": {name: average(term) for name, term in terms.items()},
+        "gradients": {name: p.grad for name, p in named if p.grad is not None},
+        "captions": batch.caption,
+    }
 
 
 def main(folder: Path) -> None:
     """Leave ``RANK.pt``: what ``gradients`` gives for every loss."""
-    found = {}
     with process_group(torch.device("cpu")):
-        number = rank()
-    for loss in LOSSES:
-        found[loss] = gradients(folder, loss, accumulation=PARTS[loss])
-    torch.save(found, folder / f"{number}.pt")
+        found = {loss: gradients(folder, loss, accumulation=PARTS[loss]) for loss in LOSSES}
+        torch.save(found, folder / f"{rank()}.pt")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 ROOT = Path(__file__).parents[2]
-SECONDS = 60
+SECONDS = 240
 
 
 def two_ranks(worker: str, folder: Path) -> list[dict[str, Any]]:
@@ -38,5 +38,6 @@ def two_ranks(worker: str, folder: Path) -> list[dict[str, Any]]:
     finally:
         for process in started:
             process.kill()
+            process.communicate()
     assert [process.returncode for process in started] == [0, 0], "\n".join(said)
     return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
