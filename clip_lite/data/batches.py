@@ -91,9 +91,8 @@ class Batches:
 
     def epoch(self, number: int, start: int = 0) -> Iterator[Batch]:
         """Batches from ``start`` on; no partial batch."""
-        ahead = (
-            AHEAD if self.device.type == "cuda" else 0
-        )  # on a CPU, decoding would only slow the arithmetic
+        # on a CPU, decoding beside the arithmetic would only slow it
+        ahead = AHEAD if self.device.type == "cuda" else 0
         begun: deque[Callable[[], Batch]] = deque()
         for turn in self.order.turns(number, start):
             begun.append(self._begin(turn))

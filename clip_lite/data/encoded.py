@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from clip_lite.data.transforms import crop_boxes
 from clip_lite.errors import CommandError
 
 FORMATS = ("JPEG", "PNG", "WEBP")  # of the many that Pillow would try on a foreign file
@@ -170,14 +171,11 @@ def random_part(
 
     A side that would leave the picture is cut to it.
     """
-    u, v, x, y = uniforms.tolist()
 
     def choose(width: int, height: int) -> Crop:
-        area = (scale[0] + u * (scale[1] - scale[0])) * width * height
-        aspect = math.exp(math.log(ratio[0]) + v * (math.log(ratio[1]) - math.log(ratio[0])))
-        across = min(width, max(1.0, math.sqrt(area * aspect)))
-        down = min(height, max(1.0, math.sqrt(area / aspect)))
-        return Crop(x * (width - across), y * (height - down), across, down)
+        relative = (ratio[0] * height / width, ratio[1] * height / width)  # of a box in the unit square
+        x, y, across, down = crop_boxes(uniforms[None], scale, relative)[0].tolist()
+        return Crop((x - across / 2) * width, (y - down / 2) * height, across * width, down * height)
 
     return choose
 
