@@ -41,17 +41,28 @@ class Order(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class GlobalOrder:
+class _Shared:
+    """A batch that processes share equally; ``batch_size`` counts the pairs of all of them."""
+
+    batch_size: int
+    seed: int
+    rank: int = 0
+    world_size: int = 1
+
+    @property
+    def own(self) -> int:
+        """Pairs of this process in a batch."""
+        return self.batch_size // self.world_size
+
+
+@dataclass(frozen=True, kw_only=True)
+class GlobalOrder(_Shared):
     """A permutation of all pairs; each process takes its rows of every global batch.
 
     What a pair looks like in an epoch does not depend on the number of processes.
     """
 
     pairs: int
-    batch_size: int
-    seed: int
-    rank: int = 0
-    world_size: int = 1
 
     @property
     def per_epoch(self) -> int:
@@ -61,8 +72,7 @@ class GlobalOrder:
     def turns(self, epoch: int, start: int = 0) -> Iterator[Turn]:
         """The batches of this process from ``start`` on."""
         order = np.random.default_rng((self.seed, epoch)).permutation(self.pairs)
-        own = self.batch_size // self.world_size
-        part = slice(self.rank * own, (self.rank + 1) * own)
+        part = slice(self.rank * self.own, (self.rank + 1) * self.own)
         for number in range(start, self.per_epoch):
             rows = order[number * self.batch_size : (number + 1) * self.batch_size][part]
             rng = np.random.default_rng((self.seed, epoch, number))
@@ -70,7 +80,7 @@ class GlobalOrder:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ShardOrder:
+class ShardOrder(_Shared):
     """Shards are dealt out to the processes anew in each epoch; pairs mix within a window of shards.
 
     A process reads its own shards only, and nearly in sequence. One that is dealt fewer pairs begins its
@@ -81,10 +91,6 @@ class ShardOrder:
     """
 
     counts: np.ndarray
-    batch_size: int
-    seed: int
-    rank: int = 0
-    world_size: int = 1
 
     @property
     def per_epoch(self) -> int:
@@ -93,11 +99,10 @@ class ShardOrder:
 
     def turns(self, epoch: int, start: int = 0) -> Iterator[Turn]:
         """The batches of this process from ``start`` on."""
-        own = self.batch_size // self.world_size
-        rows = islice(self._rows(epoch), start * own, None)
+        rows = islice(self._rows(epoch), start * self.own, None)
         for number in range(start, self.per_epoch):
             rng = np.random.default_rng((self.seed, epoch, number, self.rank))
-            yield Turn(np.fromiter(islice(rows, own), dtype=np.int64), rng, own, slice(None))
+            yield Turn(np.fromiter(islice(rows, self.own), dtype=np.int64), rng, self.own, slice(None))
 
     def _rows(self, epoch: int) -> Iterator[int]:
         begins = np.cumsum(self.counts) - self.counts
