@@ -20,6 +20,7 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 from clip_lite.data.emoji import Style, load_emoji
 from clip_lite.data.npm import Package, integrity_of
 from clip_lite.data.pairs import Corpus
+from debias import ProtectedAttribute
 
 ROLES = 24
 OBJECTS = 12
@@ -135,3 +136,21 @@ def text_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     BertModel(config).save_pretrained(folder)
     fast.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture
+def gender() -> ProtectedAttribute:
+    return ProtectedAttribute.load("gender")
+
+
+@pytest.fixture
+def hair(tmp_path: Path) -> Path:
+    """A valid attribute file of somebody's own, with three groups."""
+    path = tmp_path / "hair.yaml"
+    path.write_text(
+        'name: hair\nversion: "2"\n'
+        "groups: {blond: [blond, blonde], dark: [dark haired], red: [redhead]}\n"
+        "word_pairs: [[blond, dark, red]]\n"
+        'templates: ["a {} wig"]\n'
+    )
+    return path

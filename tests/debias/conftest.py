@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,8 +10,6 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score
 from torch import Tensor
-
-from debias import ProtectedAttribute
 
 Planted = Callable[..., tuple[Tensor, Tensor]]
 Probe = Callable[..., float]
@@ -57,21 +54,3 @@ def logistic() -> Probe:
         return float(balanced_accuracy_score(groups.numpy(), model.predict(rows.numpy())))
 
     return probe
-
-
-@pytest.fixture
-def gender() -> ProtectedAttribute:
-    return ProtectedAttribute.load("gender")
-
-
-@pytest.fixture
-def hair(tmp_path: Path) -> Path:
-    """A valid attribute file of somebody's own, with three groups."""
-    path = tmp_path / "hair.yaml"
-    path.write_text(
-        'name: hair\nversion: "2"\n'
-        "groups: {blond: [blond, blonde], dark: [dark haired], red: [redhead]}\n"
-        "word_pairs: [[blond, dark, red]]\n"
-        'templates: ["a {} wig"]\n'
-    )
-    return path
