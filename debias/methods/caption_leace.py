@@ -17,17 +17,23 @@ from debias.moments import StreamingMoments
 
 
 class CaptionLeaceFitter:
-    """Collects image vectors with their captions; images whose captions name no group or several are dropped.
+    """Needs captions; LEACE with the group that they name: on fitted rows linear attackers are at chance.
+
+    That is the group named: fresh rows, labels that captions get wrong and
+    nonlinear attackers keep more. No image is ever labelled; images whose captions name no group or several
+    are dropped.
 
     Args:
         attribute: whose lexicon reads the captions.
         dim: width d of the vectors.
+        strength: 0, the identity, to 1, the full edit.
     """
 
-    def __init__(self, attribute: ProtectedAttribute, dim: int) -> None:
+    def __init__(self, attribute: ProtectedAttribute, dim: int, *, strength: float = 1.0) -> None:
         self.attribute = attribute
         self.moments = StreamingMoments(dim, len(attribute.groups))
         self.dropped = Counter({MIXED: 0, NONE: 0})
+        self.strength = strength
 
     def update(self, x: Tensor | np.ndarray, captions: Sequence[Sequence[str]]) -> Self:
         """Add image vectors ``(n, d)``, each with all the captions of its image.
@@ -68,7 +74,7 @@ class CaptionLeaceFitter:
         where it cannot be estimated.
 
         Raises:
-            ValueError: captions of fewer than two groups so far.
+            ValueError: captions of fewer than two groups so far, or ``strength`` is not from 0 to 1.
         """
         counts = [int(count) for count in self.moments.counts]
         details = {
@@ -77,4 +83,4 @@ class CaptionLeaceFitter:
             "dropped": dict(self.dropped),
             "expected_residual_if_rows_independent": expected_residual(self.moments),
         }
-        return leace(self.moments, method="caption_leace", details=details)
+        return leace(self.moments, method="caption_leace", details=details).at_strength(self.strength)

@@ -18,7 +18,11 @@ CORRELATION_FLOOR = 1e-8
 
 
 def leace(
-    moments: StreamingMoments, *, method: str = "leace", details: Mapping[str, Any] | None = None
+    moments: StreamingMoments,
+    *,
+    design: Tensor | None = None,
+    method: str = "leace",
+    details: Mapping[str, Any] | None = None,
 ) -> Eraser:
     """Closed form of Belrose et al. 2023 (arXiv 2306.03819), the affine eraser: x ↦ x − W⁺ P W (x − μ).
 
@@ -31,10 +35,16 @@ def leace(
     divided by the square root of its group's share, which makes the singular values canonical correlations:
     a group is not skipped for being rare.
 
+    Args:
+        moments: of the labelled rows.
+        design: ``(groups, columns)``, what z is for a row of each group; the one-hot group by default. See
+            ``debias.cells`` for several attributes at once; a column may be any number, e.g. an age.
+        method: recorded in the eraser, with ``details``.
+
     Raises:
-        ValueError: fewer than two groups have rows.
+        ValueError: fewer than two groups have rows, or ``design`` does not fit or tells none of them apart.
     """
-    basis, scale, directions, _ = _canonical(moments)
+    basis, scale, directions, _ = _canonical(moments, design)
     return Eraser(
         moments.mean,
         basis @ (scale[:, None] * directions),
@@ -72,15 +82,20 @@ def expected_residual(moments: StreamingMoments) -> float | None:
 
 
 class LeaceFitter:
-    """Collects labelled rows in chunks; ``eraser`` is LEACE on all of them.
+    """Needs labels; least edit without covariance: on fitted rows linear attackers are at chance.
+
+    Fresh rows and nonlinear attackers keep more.
 
     Args:
         dim: width d of the vectors.
         groups: number of groups.
+        design: see ``leace``.
+        strength: 0, the identity, to 1, the full edit.
     """
 
-    def __init__(self, dim: int, groups: int) -> None:
+    def __init__(self, dim: int, groups: int, *, design: Tensor | None = None, strength: float = 1.0) -> None:
         self.moments = StreamingMoments(dim, groups)
+        self.design, self.strength = design, strength
 
     def update(self, x: Tensor | np.ndarray, z: Tensor | np.ndarray) -> Self:
         """Add rows ``(n, d)`` with group indices ``(n,)``; see ``StreamingMoments.update``."""
@@ -97,10 +112,12 @@ class LeaceFitter:
         """LEACE on the rows so far.
 
         Raises:
-            ValueError: fewer than two groups have rows.
+            ValueError: see ``leace``, or ``strength`` is not from 0 to 1.
         """
-        counts = [int(count) for count in self.moments.counts]
-        return leace(self.moments, details={"labelled": counts})
+        details: dict[str, Any] = {"labelled": [int(count) for count in self.moments.counts]}
+        if self.design is not None:
+            details["design"] = self.design.tolist()
+        return leace(self.moments, design=self.design, details=details).at_strength(self.strength)
 
 
 class _Canonical(NamedTuple):
@@ -112,7 +129,7 @@ class _Canonical(NamedTuple):
     correlations: Tensor
 
 
-def _canonical(moments: StreamingMoments) -> _Canonical:
+def _canonical(moments: StreamingMoments, design: Tensor | None = None) -> _Canonical:
     present = moments.counts > 0
     if int(present.sum()) < 2:
         counts = [int(count) for count in moments.counts]
@@ -122,6 +139,26 @@ def _canonical(moments: StreamingMoments) -> _Canonical:
     basis, scale = vectors[:, support], values[support].sqrt()
     shares = moments.counts[present] / moments.n
     whitened = basis.mT @ (moments.cross_covariance[:, present] / shares.sqrt()) / scale[:, None]
+    if design is not None:
+        whitened = whitened @ _contrasts(design, present, shares)
     directions, correlations, _ = torch.linalg.svd(whitened, full_matrices=False)
     kept = correlations > CORRELATION_FLOOR
     return _Canonical(basis, scale, directions[:, kept], correlations[kept])
+
+
+def _contrasts(design: Tensor, present: Tensor, shares: Tensor) -> Tensor:
+    """Orthonormal contrasts ``(groups with rows, rank)`` between the groups that a design tells apart.
+
+    They span diag(√share) (design − its mean); each column counts at unit variance, so no column is skipped
+    for being rare or small.
+    """
+    if design.ndim != 2 or len(design) != len(present) or not design.isfinite().all():
+        raise ValueError(f"design has shape {tuple(design.shape)}, expected finite ({len(present)}, columns)")
+    columns = design.detach().cpu().double()[present]
+    spread = shares.sqrt()[:, None] * (columns - shares @ columns)
+    length, size = spread.norm(dim=0), columns.abs().amax(0)
+    varies = length > size * torch.finfo(size.dtype).eps * len(shares)
+    if not varies.any():
+        raise ValueError("design has no column that differs between groups with rows")
+    contrasts, s, _ = torch.linalg.svd(spread[:, varies] / length[varies], full_matrices=False)
+    return contrasts[:, s > CORRELATION_FLOOR * s[0]]

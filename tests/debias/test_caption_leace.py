@@ -54,6 +54,7 @@ def test_it_is_leace_on_the_labelled_rows_and_says_so(
     labelled = LeaceFitter(D, 2).update(x[z < 2], z[z < 2])
     assert torch.equal(fitter.eraser(x), labelled.eraser(x))
     assert fitter.eraser.spec() == {
+        "kind": "affine",
         "method": "caption_leace",
         "dim": D,
         "rank": 1,
@@ -63,6 +64,7 @@ def test_it_is_leace_on_the_labelled_rows_and_says_so(
             "labelled": {"man": 240, "woman": 180},
             "dropped": {"mixed": 120, "none": 60},
             "expected_residual_if_rows_independent": expected_residual(labelled.moments),
+            "strength": 1.0,
         },
     }
 
@@ -93,6 +95,20 @@ def test_three_groups_from_an_own_file(hair: Path, planted: Planted, least_squar
     assert least_squares(x, z) > 0.05 > 1e-6 > least_squares(eraser(x), z)
 
 
+def test_strength_leaves_the_rest_of_the_gap(
+    gender: ProtectedAttribute, captioned: tuple[Tensor, Tensor, list[list[str]]]
+) -> None:
+    x, z, captions = captioned
+
+    def gap(strength: float) -> Tensor:
+        edited = CaptionLeaceFitter(gender, D, strength=strength).update(x, captions).eraser(x)
+        return edited[z == 1].mean(0) - edited[z == 0].mean(0)
+
+    assert gap(0).abs().max() > 0.5
+    torch.testing.assert_close(gap(0.75), 0.25 * gap(0), rtol=0, atol=1e-9)
+    torch.testing.assert_close(gap(1), torch.zeros(D).double(), rtol=0, atol=1e-9)
+
+
 def test_misfits_are_refused_and_leave_no_trace(gender: ProtectedAttribute) -> None:
     fitter, x = CaptionLeaceFitter(gender, D), torch.zeros(2, D)
     with pytest.raises(ValueError, match="captions of 1 images for 2 rows of x"):
@@ -101,8 +117,8 @@ def test_misfits_are_refused_and_leave_no_trace(gender: ProtectedAttribute) -> N
         fitter.update(x, ["a man", "a woman"])
     with pytest.raises(ValueError, match=r"expected \(n, 12\)"):
         fitter.update(x[:, :3], [["a dog"], ["a cat"]])
-    with pytest.raises(ValueError, match="cannot merge 'gender' version 2 into 'gender' version 1"):
-        fitter.merge(CaptionLeaceFitter(replace(gender, version="2"), D))
+    with pytest.raises(ValueError, match="cannot merge 'gender' version draft into 'gender' version"):
+        fitter.merge(CaptionLeaceFitter(replace(gender, version="draft"), D))
     fitter.update(x, [["a dog"], ["a man"]])
     assert fitter.dropped == {"mixed": 0, "none": 1}
     with pytest.raises(ValueError, match=r"at least two groups, got \[1, 0\] rows per group"):

@@ -10,19 +10,35 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from debias import Eraser, EraserFileError
+from debias import Eraser, EraserFileError, random_direction
 from debias import eraser as module
+
+KEPT_FILES = ("eraser", "eraser_files", "groupwise")
+EYE = torch.eye(6, dtype=torch.float64)
+few = settings(derandomize=True, deadline=None, max_examples=40)
+
+
+def planted(seed: int, *, rank: int = 2, oblique: bool = False, changes_images: bool = True) -> Eraser:
+    """Any affine edit of a rank in 6 dimensions, or an oblique projection about a point."""
+    rng = np.random.default_rng(seed)
+    shapes = [(6,), (6, rank), (6, rank), (6,)]
+    mean, left, right, offset = (torch.from_numpy(rng.standard_normal(shape)) for shape in shapes)
+    if oblique:
+        right, offset = right @ torch.linalg.inv(left.T @ right), torch.zeros(6)
+    return Eraser(
+        mean, left, right, offset=offset, method="planted", changes_images=changes_images,
+        details={"labelled": (3, 4)},
+    )  # fmt: skip
 
 
 @pytest.fixture
 def eraser() -> Eraser:
-    """An oblique edit of rank 2 in 6 dimensions."""
-    rng = np.random.default_rng(0)
-    mean, left, right = (torch.from_numpy(rng.standard_normal(shape)) for shape in [(6,), (6, 2), (6, 2)])
-    return Eraser(mean, left, right, method="planted", changes_images=True, details={"labelled": (3, 4)})
+    return planted(0)
 
 
 @pytest.fixture
@@ -31,9 +47,8 @@ def x() -> torch.Tensor:
 
 
 def test_forward_is_the_affine_edit(eraser: Eraser, x: torch.Tensor) -> None:
-    """x ↦ x − ((x − mean) right) leftᵀ, as a dense matrix."""
-    matrix = torch.eye(6, dtype=torch.float64) - eraser.left @ eraser.right.T
-    expected = (x - eraser.mean) @ matrix.T + eraser.mean
+    """x ↦ x + offset − ((x − mean) right) leftᵀ, as a dense matrix."""
+    expected = (x - eraser.mean) @ (EYE - eraser.left @ eraser.right.T).T + eraser.mean + eraser.offset
     torch.testing.assert_close(eraser(x), expected, rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(eraser(x[0, 0]), expected[0, 0], rtol=1e-12, atol=1e-12)
     assert (eraser.dim, eraser.rank) == (6, 2)
@@ -54,6 +69,99 @@ def test_dtypes_are_computed_in_float64(
     edited = eraser(x.to(given))
     assert edited.dtype == returned
     assert torch.equal(edited, eraser(x.to(given).double()).to(returned))
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16])
+def test_numpy_comes_back_as_numpy(eraser: Eraser, x: torch.Tensor, dtype: type) -> None:
+    array = x.numpy().astype(dtype)
+    array.flags.writeable = False
+    edited = eraser(array)
+    assert isinstance(edited, np.ndarray)
+    np.testing.assert_array_equal(edited, eraser(torch.tensor(array)).numpy(), strict=True)
+
+
+def test_the_offset_is_zero_by_default(eraser: Eraser, x: torch.Tensor) -> None:
+    plain = Eraser(eraser.mean, eraser.left, eraser.right, method="planted", changes_images=True)
+    torch.testing.assert_close(plain(x), eraser(x) - eraser.offset, rtol=0, atol=1e-12)
+    assert torch.equal(plain(eraser.mean), eraser.mean)
+
+
+@few
+@given(st.integers(0, 10**6), st.integers(0, 3), st.integers(0, 3))
+def test_one_edit_after_the_other_is_one_edit(seed: int, first: int, second: int) -> None:
+    a, b = planted(seed, rank=first), planted(seed + 1, rank=second, changes_images=False)
+    x = torch.from_numpy(np.random.default_rng(seed).standard_normal((4, 6)))
+    both = a.then(b)
+    torch.testing.assert_close(both(x), b(a(x)), rtol=1e-9, atol=1e-9)
+    assert both.rank == first + second
+    assert (both.method, both.changes_images) == ("planted+planted", True)
+    assert both.details == {"steps": [a.spec(), b.spec()]}
+    assert not b.then(b).changes_images
+
+
+@few
+@given(st.integers(0, 10**6), st.integers(1, 3))
+def test_an_idempotent_edit_after_itself_has_the_same_rank(seed: int, rank: int) -> None:
+    once = planted(seed, rank=rank, oblique=True)
+    x = torch.from_numpy(np.random.default_rng(seed).standard_normal((4, 6)))
+    assert once.then(once).rank == rank
+    torch.testing.assert_close(once.then(once)(x), once(x), rtol=1e-6, atol=1e-6)
+
+
+def test_composition_keeps_a_faint_second_edit() -> None:
+    """Rank is numerical, not practical: a step of 1e-9 is still there."""
+    a, b = random_direction(6, rank=1, seed=0), random_direction(6, rank=1, seed=1).at_strength(1e-9)
+    assert a.then(b).rank == 2
+
+
+def test_erasers_that_do_not_fit_are_not_joined(eraser: Eraser) -> None:
+    with pytest.raises(ValueError, match="cannot join an eraser of dim 5 to one of dim 6"):
+        eraser.then(random_direction(5, rank=1, seed=0))
+
+
+@few
+@given(st.integers(0, 10**6), st.floats(0, 1))
+def test_strength_goes_linearly_from_nothing_to_the_full_edit(seed: int, strength: float) -> None:
+    eraser = planted(seed)
+    x = torch.from_numpy(np.random.default_rng(seed).standard_normal((4, 6)))
+    part = eraser.at_strength(strength)
+    torch.testing.assert_close(part(x), x + strength * (eraser(x) - x), rtol=1e-12, atol=1e-12)
+    assert part.details == {"labelled": [3, 4], "strength": strength}
+    assert part.rank == (2 if strength else 0)
+    assert eraser.at_strength(0.5).at_strength(0.5).details["strength"] == 0.25
+
+
+@pytest.mark.parametrize("strength", [-0.1, 1.1, float("nan")])
+def test_another_strength_is_refused(eraser: Eraser, strength: float) -> None:
+    with pytest.raises(ValueError, match=r"strength is .*, expected 0 \(no edit\) to 1"):
+        eraser.at_strength(strength)
+
+
+@few
+@given(st.integers(0, 10**6), st.floats(-9, 9), st.floats(0, 0.99))
+def test_invertible_means_that_the_edit_can_be_undone(seed: int, exponent: float, strength: float) -> None:
+    """Whatever the scale that left and right are split at: projections cannot, shrinking and shifting can."""
+    projection, scale = planted(seed, oblique=True), 10**exponent
+    mixing = torch.from_numpy(np.random.default_rng(seed).standard_normal((2, 2))) + 3 * torch.eye(2)
+    left, right = projection.left @ mixing * scale, projection.right @ torch.linalg.inv(mixing).T / scale
+    again = Eraser(projection.mean, left, right, method="planted", changes_images=True)
+    assert not projection.invertible
+    assert not again.invertible
+    assert not projection.then(planted(seed, rank=1)).invertible
+    assert again.at_strength(strength).invertible
+
+
+def test_invertible_is_asked_of_the_whole_edit(x: torch.Tensor) -> None:
+    """A random edit of rank 2 is undone by solving with I − left rightᵀ; one that shrinks to 1e-9 is not."""
+    eraser = planted(3)
+    assert eraser.invertible
+    undone = torch.linalg.solve(
+        EYE - eraser.left @ eraser.right.T, (eraser(x) - eraser.offset - eraser.mean).mT
+    )
+    torch.testing.assert_close(undone.mT + eraser.mean, x, rtol=1e-9, atol=1e-9)
+    assert random_direction(6, rank=6, seed=0).at_strength(0.999).invertible
+    assert not random_direction(6, rank=6, seed=0).at_strength(1 - 1e-9).invertible
+    assert Eraser(EYE[0], EYE[:, :0], EYE[:, :0], method="none", changes_images=False).invertible
 
 
 def test_autocast_does_not_reach_it(eraser: Eraser, x: torch.Tensor) -> None:
@@ -100,7 +208,7 @@ def test_it_is_frozen_but_passes_gradients(eraser: Eraser, x: torch.Tensor) -> N
     assert not list(eraser.parameters())
     leaf = x[0].clone().requires_grad_()
     eraser(leaf).sum().backward()
-    expected = (torch.eye(6, dtype=torch.float64) - eraser.right @ eraser.left.T).sum(1).expand(5, 6)
+    expected = (EYE - eraser.right @ eraser.left.T).sum(1).expand(5, 6)
     torch.testing.assert_close(leaf.grad, expected, rtol=1e-12, atol=1e-12)
 
 
@@ -126,6 +234,7 @@ def test_save_and_load_round_trip(eraser: Eraser, x: torch.Tensor, tmp_path: Pat
 def test_spec_restores_through_the_parents_state(eraser: Eraser, x: torch.Tensor) -> None:
     spec = json.loads(json.dumps(eraser.spec()))
     assert spec == {
+        "kind": "affine",
         "method": "planted",
         "dim": 6,
         "rank": 2,
@@ -180,10 +289,12 @@ def _no_safetensors(folder: Path) -> None:
         (lambda folder: (folder / "eraser.json").write_text("{"), "is not a saved eraser"),
         (
             lambda folder: (folder / "eraser.json").write_text("[]"),
-            "schema_version is None, this release reads 1",
+            "schema_version is None, this release reads 2",
         ),
-        (lambda folder: _edit_spec(folder, schema_version=2), "schema_version is 2, this release reads 1"),
+        (lambda folder: _edit_spec(folder, schema_version=1), "schema_version is 1, this release reads 2"),
         (lambda folder: _edit_spec(folder, dim=7), "holds .* expected"),
+        (lambda folder: _edit_spec(folder, kind="bent"), "kind is 'bent', expected affine or groupwise"),
+        (lambda folder: _edit_spec(folder, kind="groupwise"), "groups is None, expected int"),
         (lambda folder: _edit_spec(folder, rank=9), "rank is 9, expected 0 to dim, which is 6"),
         (
             lambda folder: _edit_spec(folder, dim="6", details=None),
@@ -204,9 +315,10 @@ def test_damaged_files_are_refused_in_one_line(
 
 def test_an_incomplete_spec_is_refused(eraser: Eraser) -> None:
     spec = eraser.spec()
-    del spec["rank"]
-    with pytest.raises(EraserFileError, match="eraser spec: rank is None, expected int"):
-        Eraser.from_spec(spec)
+    for key, expected in (("rank", "rank is None, expected int"), ("kind", "kind is None, expected affine")):
+        del spec[key]
+        with pytest.raises(EraserFileError, match=f"eraser spec: {expected}"):
+            Eraser.from_spec(spec)
 
 
 def test_misfits_are_refused(eraser: Eraser) -> None:
@@ -215,18 +327,28 @@ def test_misfits_are_refused(eraser: Eraser) -> None:
         eraser(torch.zeros(2, 5))
     with pytest.raises(ValueError, match="mean, left, right have shapes"):
         Eraser(zeros, sides, torch.zeros(3, 2), method="planted", changes_images=True)
+    with pytest.raises(ValueError, match=r"offset has shape \(2,\), expected \(3,\)"):
+        Eraser(zeros, sides, sides, offset=zeros[:2], method="planted", changes_images=True)
     with pytest.raises(ValueError, match="left holds numbers that are not finite"):
         Eraser(zeros, sides / 0, sides, method="planted", changes_images=True)
     with pytest.raises(TypeError, match="not JSON serializable"):
         Eraser(zeros, sides, sides, method="planted", changes_images=True, details={"x": zeros})
 
 
-def test_the_file_is_a_leaf() -> None:
-    """A saved model needs eraser.py to load: it may import torch, safetensors and the standard library."""
+def test_the_files_are_leaves() -> None:
+    """A saved model needs them to load: torch, numpy, safetensors, the standard library and one another."""
     imported = set()
-    for node in ast.walk(ast.parse(Path(module.__file__).read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            imported |= {alias.name.split(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            imported.add((node.module or "debias").split(".")[0])
-    assert imported - sys.stdlib_module_names == {"torch", "safetensors"}
+    for name in KEPT_FILES:
+        source = Path(module.__file__).with_name(f"{name}.py").read_text(encoding="utf-8")
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                imported.add(node.module or "debias")
+    own = {name for name in imported if name.split(".")[0] == "debias"}
+    assert own <= {f"debias.{name}" for name in KEPT_FILES}
+    assert {name.split(".")[0] for name in imported - own} - sys.stdlib_module_names == {
+        "torch",
+        "numpy",
+        "safetensors",
+    }

@@ -1,18 +1,36 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from fairlearn.preprocessing import CorrelationRemover
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 from debias import LeaceFitter, StreamingMoments, expected_residual, leace, random_direction
+from debias.cells import joint_cells, marginals
 
 Planted = Callable[..., tuple[Tensor, Tensor]]
 Probe = Callable[..., float]
 D = 12
+seeds = st.integers(0, 10**6)
+few = settings(derandomize=True, deadline=None, max_examples=40)
+
+
+def drawn(seed: int, groups: int, *, n: int = 150, d: int = 6) -> tuple[Tensor, Tensor]:
+    """Rows of groups with any shares, a mean each, correlated noise and an offset."""
+    rng = np.random.default_rng(seed)
+    z = np.concatenate(
+        [np.arange(groups), rng.choice(groups, size=n - groups, p=rng.dirichlet([2] * groups))]
+    )
+    noise = rng.standard_normal((n, d)) @ (np.eye(d) + 0.5 * rng.standard_normal((d, d)))
+    x = 10 * rng.standard_normal(d) + noise + rng.standard_normal((groups, d))[z]
+    return torch.from_numpy(x), torch.from_numpy(z)
 
 
 def moments_of(x: Tensor, z: Tensor) -> StreamingMoments:
@@ -24,14 +42,17 @@ def largest_gap(x: Tensor, z: Tensor) -> float:
     return float((means[:, None] - means[None]).abs().max())
 
 
-def library(x: Tensor, z: Tensor, *, svd_tol: float) -> Callable[[Tensor], Tensor]:
-    """concept-erasure's closed form, without its shrinkage and trace constraint: the paper's has neither."""
+def library(x: Tensor, z: Tensor, *, svd_tol: float = 0.01) -> Any:
+    """concept-erasure's statistics, without its shrinkage and trace constraint: the paper has neither."""
     with warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", "`torch.jit.script`", FutureWarning
-        )  # on its import, with torch 2.14
-        from concept_erasure import LeaceEraser
-    return LeaceEraser.fit(x, z, shrinkage=False, constrain_cov_trace=False, svd_tol=svd_tol)
+        # on its import, with torch 2.14
+        warnings.filterwarnings("ignore", "`torch.jit.script`", FutureWarning)
+        from concept_erasure import LeaceFitter as Theirs
+    return Theirs.fit(x, z, shrinkage=False, constrain_cov_trace=False, svd_tol=svd_tol)
+
+
+def one_hot(z: Tensor) -> Tensor:
+    return torch.nn.functional.one_hot(z).double()
 
 
 @pytest.mark.parametrize("shares", [(0.5, 0.5), (0.9, 0.1), (0.5, 0.3, 0.2), (0.3, 0.3, 0.2, 0.1, 0.1)])
@@ -64,35 +85,102 @@ def test_fresh_rows_lose_most_of_it_and_other_directions_stay(planted: Planted, 
     assert torch.linalg.matrix_rank(eraser(fresh_x) - eraser.mean) == D - 1
 
 
-def test_it_is_an_idempotent_map_that_keeps_the_mean(planted: Planted) -> None:
-    """r(r(x)) = r(x), on rows it has never seen too, and r(μ) = μ."""
-    x, z = planted((0.5, 0.3, 0.2))
+@few
+@given(seeds, st.integers(2, 5))
+def test_means_are_equal_and_the_map_is_an_idempotent_of_low_rank(seed: int, groups: int) -> None:
+    """Cov(r(x), z) = 0; r(r(x)) = r(x), on rows it has never seen too; r(μ) = μ; rank ≤ groups − 1."""
+    x, z = drawn(seed, groups)
     eraser = leace(moments_of(x, z))
-    fresh = torch.from_numpy(np.random.default_rng(1).standard_normal((50, D)))
+    fresh = x.mean(0) + torch.from_numpy(np.random.default_rng(seed).standard_normal((50, 6)))
     once = eraser(fresh)
-    assert (once - fresh).abs().max() > 0.1
-    torch.testing.assert_close(eraser(once), once, rtol=0, atol=1e-10)
-    torch.testing.assert_close(eraser(x).mean(0), x.mean(0), rtol=0, atol=1e-10)
+    assert largest_gap(x, z) > 0.1
+    assert largest_gap(eraser(x), z) < 1e-8
+    assert 1 <= eraser.rank <= groups - 1
+    assert not eraser.invertible
+    assert (once - fresh).abs().max() > 1e-3
+    torch.testing.assert_close(eraser(once), once, rtol=0, atol=1e-8)
+    torch.testing.assert_close(eraser(x).mean(0), x.mean(0), rtol=0, atol=1e-8)
     assert leace(moments_of(eraser(x), z)).rank == 0
 
 
-def test_it_moves_rows_less_than_the_orthogonal_projection(planted: Planted) -> None:
-    """Optimality: projecting out the column space of Σxz also makes the means equal, but costs more."""
-    x, z = planted()
+@few
+@given(seeds, st.integers(2, 4))
+def test_no_linear_probe_has_a_coefficient(seed: int, groups: int) -> None:
+    """The unpenalised regression of the one-hot group: zero after the edit, not after a random one."""
+    x, z = drawn(seed, groups)
+
+    def probe(rows: Tensor) -> float:
+        centred = rows - rows.mean(0)
+        return float(torch.linalg.lstsq(centred, one_hot(z) - one_hot(z).mean(0)).solution.abs().max())
+
+    eraser = leace(moments_of(x, z))
+    pseudo_inverse = torch.linalg.pinv(eraser(x) - x.mean(0), rtol=1e-9)
+    control = random_direction(6, rank=1, mean=x.mean(0), seed=seed)
+    assert probe(x) > 1e-3
+    assert float((torch.linalg.pinv(control(x) - x.mean(0), rtol=1e-9) @ one_hot(z)).abs().max()) > 1e-3
+    assert float((pseudo_inverse @ one_hot(z)).abs().max()) < 1e-6
+
+
+def competitors(c: Tensor, best: Tensor, rng: np.random.Generator) -> Iterator[Tensor]:
+    """Matrices A with A c = 0: projections of several kinds, and maps that are no projection."""
+    d = len(c)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.from_numpy(rng.standard_normal(shape))
+
+    orthogonal = torch.eye(d, dtype=torch.float64) - c @ torch.linalg.pinv(c)
+    yield orthogonal
+    for _ in range(5):
+        metric = normal(d, d)
+        metric = metric @ metric.T
+        yield torch.eye(d, dtype=torch.float64) - c @ torch.linalg.solve(c.T @ metric @ c, c.T @ metric)
+        wider = torch.cat([c, normal(d, 1)], dim=1)
+        yield torch.eye(d, dtype=torch.float64) - wider @ torch.linalg.pinv(wider)
+        yield (torch.eye(d, dtype=torch.float64) + 0.1 * normal(d, d)) @ orthogonal
+        yield best + float(rng.choice([1e-3, 1e-2, 0.1, 1])) * normal(d, d) @ orthogonal
+
+
+@few
+@given(seeds, st.integers(2, 4))
+def test_no_competitor_moves_rows_less(seed: int, groups: int) -> None:
+    """Least squares: nearest in mean square among affine maps with Cov(r(x), z) = 0, shifted or not."""
+    x, z = drawn(seed, groups)
     moments = moments_of(x, z)
-    eraser = leace(moments)
-    direction = moments.cross_covariance[:, :1] / moments.cross_covariance[:, 0].norm()
-    projected = x - (x - moments.mean) @ direction @ direction.T
-    assert largest_gap(projected, z) < 1e-10
-    assert (eraser(x) - x).square().mean() < 0.95 * (projected - x).square().mean()
+    eraser, centred = leace(moments), x - moments.mean
+    cost = float((eraser(x) - x).square().sum())
+    directions = torch.linalg.svd(moments.cross_covariance, full_matrices=False).U[:, : groups - 1]
+    best = torch.eye(6, dtype=torch.float64) - eraser.left @ eraser.right.T
+    rng = np.random.default_rng(seed)
+    for matrix in competitors(directions, best, rng):
+        assert float((matrix @ moments.cross_covariance).abs().max()) < 1e-6
+        for shift in (0.0, 0.1 * torch.from_numpy(rng.standard_normal(6))):
+            assert float((centred @ matrix.T + shift - centred).square().sum()) >= cost * (1 - 1e-9)
+
+
+@pytest.mark.parametrize("strength", [0.0, 0.3, 1.0])
+def test_strength_is_the_share_of_the_gap_that_goes(planted: Planted, strength: float) -> None:
+    x, z = planted()
+    eraser = leace(moments_of(x, z)).at_strength(strength)
+    assert largest_gap(eraser(x), z) == pytest.approx((1 - strength) * largest_gap(x, z), abs=1e-9)
+    assert eraser.invertible == (strength < 1)
 
 
 @pytest.mark.parametrize("shares", [(0.5, 0.5), (0.5, 0.3, 0.2)])
 def test_it_agrees_with_the_authors_library(planted: Planted, shares: tuple[float, ...]) -> None:
     """The same x − W⁺ P W (x − μ), where the library's absolute tolerance cuts nothing."""
     x, z = planted(shares)
-    theirs = library(x, torch.eye(len(shares), dtype=torch.float64)[z], svd_tol=1e-2)
-    torch.testing.assert_close(leace(moments_of(x, z))(x), theirs(x), rtol=0, atol=1e-6)
+    torch.testing.assert_close(
+        leace(moments_of(x, z))(x), library(x, one_hot(z)).eraser(x), rtol=0, atol=1e-6
+    )
+
+
+def test_integer_labels_of_three_groups_are_not_one_ordinal_column(planted: Planted) -> None:
+    """concept-erasure 0.2.4 regresses on 0, 1, 2 as a number: one direction goes, the means stay apart."""
+    x, z = planted((0.5, 0.3, 0.2))
+    eraser, ordinal = leace(moments_of(x, z)), library(x, z).eraser
+    assert eraser.rank == 2
+    assert largest_gap(ordinal(x), z) > 0.5
+    assert largest_gap(eraser(x), z) < 1e-10
 
 
 @pytest.mark.parametrize("share", [0.01, 0.001])
@@ -102,7 +190,7 @@ def test_a_rare_group_is_not_skipped(
     """concept-erasure 0.2.4 drops singular values of W Σxz below 0.01; they are p(1 − p) · a distance."""
     x, z = planted((1 - share, share), n=6000, shift=0.5)
     eraser = leace(moments_of(x, z))
-    skipped = library(x, z, svd_tol=0.01)
+    skipped = library(x, z).eraser
     control = random_direction(D, rank=1, mean=eraser.mean, seed=0)
     for edited in (x, skipped(x), control(x)):
         assert largest_gap(edited, z) > 0.5
@@ -111,7 +199,7 @@ def test_a_rare_group_is_not_skipped(
     assert largest_gap(eraser(x), z) < 1e-10
     assert least_squares(eraser(x), z) < 1e-6
     assert logistic(eraser(x), z) == pytest.approx(0.5, abs=0.01)
-    torch.testing.assert_close(eraser(x), library(x, z, svd_tol=1e-12)(x), rtol=0, atol=1e-6)
+    torch.testing.assert_close(eraser(x), library(x, z, svd_tol=1e-12).eraser(x), rtol=0, atol=1e-6)
 
 
 def test_a_rare_group_beside_two_frequent_ones_is_not_skipped(planted: Planted) -> None:
@@ -162,7 +250,6 @@ def test_fewer_rows_than_dimensions(planted: Planted) -> None:
 def test_half_precision_rows_count_at_their_exact_values(
     planted: Planted, least_squares: Probe, dtype: torch.dtype
 ) -> None:
-    """concept-erasure 0.2.4 keeps its statistics in the input's dtype."""
     x, z = planted()
     low = x.to(dtype)
     from_low, from_exact = leace(moments_of(low, z)), leace(moments_of(low.double(), z))
@@ -171,23 +258,124 @@ def test_half_precision_rows_count_at_their_exact_values(
     assert least_squares(from_low(low.double()), z) < 1e-6 < least_squares(low.double(), z)
 
 
-def test_streaming_equals_batch_equals_merged(planted: Planted) -> None:
-    x, z = planted((0.5, 0.3, 0.2))
-    batch = LeaceFitter(D, 3).update(x, z)
-    streamed, shards = LeaceFitter(D, 3), [LeaceFitter(D, 3), LeaceFitter(D, 3)]
-    for place, (rows, index) in enumerate(zip(x.split(70), z.split(70), strict=True)):
+@pytest.mark.parametrize(("dtype", "wrong_by"), [(torch.float16, torch.inf), (torch.bfloat16, 0.01)])
+def test_statistics_do_not_take_the_dtype_of_the_rows(
+    planted: Planted, dtype: torch.dtype, wrong_by: float
+) -> None:
+    """concept-erasure 0.2.4 keeps them in it: squares overflow in float16 and drop digits in bfloat16."""
+    x, z = planted()
+    low = (30 * x).to(dtype)
+    exact = torch.cov(low.double().T, correction=0)
+
+    def error(covariance: Tensor) -> float:
+        return float(((covariance.double() - exact).abs().max() / exact.abs().max()).nan_to_num(torch.inf))
+
+    assert error(library(low, one_hot(z).to(dtype)).sigma_xx_ / len(x)) >= wrong_by
+    assert error(moments_of(low, z).covariance) < 1e-12
+
+
+@settings(derandomize=True, deadline=None, max_examples=20)
+@given(st.data())
+def test_streaming_equals_batch_equals_merged_in_any_order(data: st.DataObject) -> None:
+    x, z = drawn(data.draw(seeds), 3)
+    cuts = sorted(data.draw(st.lists(st.integers(1, 149), min_size=1, max_size=5)))
+    order = torch.tensor(data.draw(st.permutations(range(150))))
+    parts = [(x[rows], z[rows]) for rows in order.tensor_split(cuts)]
+    streamed, merged = LeaceFitter(6, 3), LeaceFitter(6, 3)
+    for rows, index in parts:
         streamed.update(rows, index)
-        shards[place % 2].update(rows, index)
-    merged = shards[0].merge(shards[1])
+    for rows, index in data.draw(st.permutations(parts)):
+        merged.merge(LeaceFitter(6, 3).update(rows.numpy(), index.numpy()))
+    batch = LeaceFitter(6, 3).update(x, z)
     for fitter in (streamed, merged):
-        torch.testing.assert_close(fitter.eraser(x), batch.eraser(x), rtol=0, atol=1e-10)
-    assert batch.eraser.spec() == {
+        torch.testing.assert_close(fitter.eraser(x), batch.eraser(x), rtol=0, atol=1e-8)
+        assert fitter.eraser.spec() == batch.eraser.spec()
+
+
+def test_the_spec_says_what_was_fitted(planted: Planted) -> None:
+    x, z = planted((0.5, 0.3, 0.2))
+    expected = {
+        "kind": "affine",
         "method": "leace",
         "dim": D,
         "rank": 2,
         "changes_images": True,
-        "details": {"labelled": [300, 180, 120]},
+        "details": {"labelled": [300, 180, 120], "strength": 1.0},
     }
+    assert LeaceFitter(D, 3).update(x, z).eraser.spec() == expected
+    design = torch.tensor([[0.0], [1.0], [1.0]])
+    coarse = LeaceFitter(D, 3, design=design).update(x, z).eraser
+    details = {"labelled": [300, 180, 120], "design": [[0], [1], [1]], "strength": 1.0}
+    assert coarse.spec() == expected | {"rank": 1, "details": details}
+
+
+def two_attributes(planted: Planted) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows, their cells and both attributes: one of half the rows, one of a twentieth, not independent."""
+    x, cells = planted((0.48, 0.02, 0.47, 0.03), n=2000)
+    return x, cells, torch.stack([cells // 2, cells % 2], dim=1)
+
+
+def largest_correlation(x: Tensor, columns: Tensor) -> float:
+    joint = np.corrcoef(np.hstack([x.numpy(), columns.numpy()]).T)
+    return float(np.abs(joint[: x.shape[1], x.shape[1] :]).max())
+
+
+def test_two_attributes_of_different_prevalence_side_by_side(planted: Planted) -> None:
+    """Correlations with both go, as with fairlearn ≥ 0.15, which centres each of them by its own mean.
+
+    Before 0.15 all were centred by the mean of all; the same regression with that scalar leaves some.
+    """
+    x, cells, z = two_attributes(planted)
+    assert torch.equal(joint_cells(z, (2, 2)), cells)
+    eraser = LeaceFitter(D, 4, design=marginals((2, 2))).update(x, cells).eraser
+    theirs = CorrelationRemover(sensitive_feature_ids=[0, 1]).fit_transform(torch.cat([z, x], 1).numpy())
+    one_scalar = z.double() - z.double().mean()
+    wrong = x - one_scalar @ torch.linalg.lstsq(one_scalar, x).solution
+    control = random_direction(D, rank=2, mean=x.mean(0), seed=0)
+    for edited in (x, control(x), wrong):
+        assert largest_correlation(edited, z) > 0.05
+    for edited in (eraser(x), torch.from_numpy(theirs)):
+        assert largest_correlation(edited, z) < 1e-8
+    assert eraser.rank == 2
+
+
+def test_joint_cells_lose_more_than_the_attributes_one_by_one(planted: Planted) -> None:
+    x, cells, z = two_attributes(planted)
+    marginal = LeaceFitter(D, 4, design=marginals((2, 2))).update(x, cells).eraser
+    joint = LeaceFitter(D, 4).update(x, cells).eraser
+    assert (marginal.rank, joint.rank) == (2, 3)
+    assert largest_gap(marginal(x), cells) > 0.1
+    for edited in (marginal(x), joint(x)):
+        assert max(largest_gap(edited, column) for column in z.mT) < 1e-10
+    assert largest_gap(joint(x), cells) < 1e-10
+
+
+def test_a_design_of_numbers_and_its_scale(planted: Planted) -> None:
+    """An age per group: its covariance goes; scale, sign and copies of a column change nothing."""
+    x, z = planted((0.4, 0.3, 0.2, 0.1))
+    age = torch.tensor([[18.0], [25.0], [40.0], [70.0]], dtype=torch.float64)
+    eraser = leace(moments_of(x, z), design=age)
+    assert eraser.rank == 1
+    assert largest_correlation(x, age[z]) > 0.1
+    assert largest_correlation(eraser(x), age[z]) < 1e-8
+    same = leace(moments_of(x, z), design=torch.cat([-1e-6 * age, 1e6 * age + 1, torch.ones(4, 1)], dim=1))
+    torch.testing.assert_close(same(x), eraser(x), rtol=0, atol=1e-8)
+    whole = leace(moments_of(x, z), design=torch.eye(4))
+    torch.testing.assert_close(whole(x), leace(moments_of(x, z))(x), rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("design", "expected"),
+    [
+        (torch.eye(3), r"design has shape \(3, 3\), expected finite \(2, columns\)"),
+        (torch.ones(2), r"design has shape \(2,\)"),
+        (torch.tensor([[0.0], [torch.nan]]), "expected finite"),
+        (torch.ones(2, 3), "no column that differs between groups"),
+    ],
+)
+def test_a_design_that_does_not_fit_is_refused(planted: Planted, design: Tensor, expected: str) -> None:
+    with pytest.raises(ValueError, match=expected):
+        leace(moments_of(*planted()), design=design)
 
 
 @pytest.mark.parametrize("z", [[-1, -1, -1], [1, 1, -1]])

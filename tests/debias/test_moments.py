@@ -1,16 +1,32 @@
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 from debias import StreamingMoments
+from debias import moments as module
+from debias.cells import joint_cells, marginals
+from tests.clip_lite.two_ranks import two_ranks
 
 Planted = Callable[..., tuple[Tensor, Tensor]]
 SHARES = (0.5, 0.3, 0.2)
+
+
+def rows_of(seed: int, *, n: int = 60, dim: int = 4) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows, groups (a third unlabelled) and weights."""
+    rng = np.random.default_rng(seed)
+    x, z, weights = 3 + rng.standard_normal((n, dim)), rng.integers(-1, 2, size=n), rng.uniform(0, 2, size=n)
+    return torch.from_numpy(x), torch.from_numpy(z), torch.from_numpy(weights)
 
 
 def assert_same(a: StreamingMoments, b: StreamingMoments) -> None:
@@ -32,19 +48,39 @@ def test_moments_are_numpys(planted: Planted) -> None:
     np.testing.assert_allclose(moments.cross_covariance, joint[:12, 12:], atol=1e-12)
 
 
-@pytest.mark.parametrize("chunk", [1, 7, 250])
-def test_streaming_equals_batch_equals_merged(planted: Planted, chunk: int) -> None:
-    x, z = planted(SHARES)
-    batch = StreamingMoments(12, 3).update(x, z)
-    streamed = StreamingMoments(12, 3)
-    shards = [StreamingMoments(12, 3) for _ in range(3)]
-    for place, (rows, index) in enumerate(zip(x.split(chunk), z.split(chunk), strict=True)):
-        streamed.update(rows, index)
-        shards[place % 2].update(rows, index)
+@settings(derandomize=True, deadline=None, max_examples=30)
+@given(st.data(), st.booleans())
+def test_streaming_equals_batch_equals_merged_in_any_order(data: st.DataObject, weighted: bool) -> None:
+    x, z, weights = rows_of(data.draw(st.integers(0, 1000)))
+
+    def summed(rows: Tensor) -> StreamingMoments:
+        own = weights[rows] if weighted else None
+        return StreamingMoments(4, 2).update(x[rows], z[rows], weights=own)
+
+    batch = summed(torch.arange(60))
+    order = torch.tensor(data.draw(st.permutations(range(60))))
+    cuts = sorted(data.draw(st.lists(st.integers(0, 60), max_size=6)))
+    parts = list(order.tensor_split(cuts))
+    streamed, merged = StreamingMoments(4, 2), StreamingMoments(4, 2)
+    for rows in parts:
+        streamed.update(x[rows], z[rows], weights=weights[rows] if weighted else None)
+    for part in data.draw(st.permutations([summed(rows) for rows in parts])):
+        before = part.state_dict()
+        merged.merge(part)
+        assert all(torch.equal(before[name], tensor) for name, tensor in part.state_dict().items())
     assert_same(streamed, batch)
-    before = shards[1].covariance
-    assert_same(shards[0].merge(shards[1]).merge(shards[2]), batch)
-    assert torch.equal(shards[1].covariance, before)
+    assert_same(merged, batch)
+
+
+def test_a_chunk_longer_than_a_block_is_taken_in_pieces(
+    planted: Planted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x, z = planted(SHARES)
+    whole = StreamingMoments(12, 3).update(x, z)
+    monkeypatch.setattr(module, "BLOCK", 12 * 70)
+    assert_same(StreamingMoments(12, 3).update(x[:50], z[:50]).update(x[50:], z[50:]), whole)
+    monkeypatch.setattr(module, "BLOCK", 1)
+    assert_same(StreamingMoments(12, 3).update(x, z, weights=torch.ones(600)), whole)
 
 
 def test_groups_that_arrive_one_after_the_other(planted: Planted) -> None:
@@ -87,6 +123,21 @@ def test_a_large_offset_costs_no_digits(planted: Planted) -> None:
     torch.testing.assert_close(far.cross_covariance, near.cross_covariance, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize("chunk", [600, 50])
+def test_a_mean_a_million_deviations_away(planted: Planted, chunk: int) -> None:
+    """Against numpy's two passes; and where groups are as far apart as that and come one by one."""
+    x, z = planted(SHARES)
+    apart = x + 1e6 * z[:, None]
+    order = z.argsort(stable=True)
+    for rows, index in ((x + 1e6, z), (apart[order], z[order])):
+        moments = StreamingMoments(12, 3)
+        for part, own in zip(rows.split(chunk), index.split(chunk), strict=True):
+            moments.update(part, own)
+        expected = np.cov(rows.numpy().T, bias=True)
+        np.testing.assert_allclose(moments.covariance, expected, rtol=1e-6)
+        np.testing.assert_allclose(moments.mean, rows.numpy().mean(0), rtol=1e-12)
+
+
 def test_unlabelled_rows_enter_nothing(planted: Planted) -> None:
     x, z = planted()
     z = torch.where(torch.arange(len(z)) % 3 == 0, -1, z)
@@ -105,6 +156,65 @@ def test_a_weight_counts_a_row_as_that_many(planted: Planted) -> None:
     assert_same(weighted, repeated)
 
 
+def test_saved_moments_go_on(planted: Planted) -> None:
+    x, z = planted(SHARES)
+    half = StreamingMoments(12, 3).update(x[:300], z[:300])
+    saved = half.state_dict()
+    half.update(x[300:], z[300:])
+    assert_same(StreamingMoments.from_state(saved).update(x[300:], z[300:]), half)
+    assert not torch.equal(saved["scatter"], half.state_dict()["scatter"])
+    for broken in ({}, saved | {"means": saved["means"][:2]}, saved | {"scatter": saved["scatter"][:5]}):
+        with pytest.raises(ValueError, match=r"expected counts \(g,\), means \(g, d\), scatter \(d, d\)"):
+            StreamingMoments.from_state(broken)
+
+
+def test_all_processes_end_up_with_what_merging_gives(tmp_path: Path) -> None:
+    """Bit for bit, on both of two real processes; the second of them saw no row of group 1."""
+    found = two_ranks("tests.debias.test_moments", tmp_path)
+    expected = StreamingMoments(4, 2).merge(moments_of_rank(0)).merge(moments_of_rank(1)).state_dict()
+    assert expected["counts"].tolist() != moments_of_rank(0).counts.tolist()
+    for state in found:
+        assert state.keys() == expected.keys()
+        assert all(torch.equal(state[name], tensor) for name, tensor in expected.items())
+
+
+def test_one_process_keeps_what_it_has() -> None:
+    moments, x = moments_of_rank(0), rows_of(0)
+    assert not dist.is_initialized()
+    assert moments.all_reduce() is moments
+    assert_same(moments, StreamingMoments(4, 2).update(*x[:2], weights=x[2]))
+
+
+def moments_of_rank(rank: int) -> StreamingMoments:
+    x, z, weights = rows_of(rank)
+    return StreamingMoments(4, 2).update(x, z.clamp(max=1 - rank), weights=weights)
+
+
+def test_cells_of_two_attributes() -> None:
+    """Cell (a, b) is a · groups of b + b; any unknown makes it unknown; marginals give both one-hots back."""
+    a, b = torch.tensor([0, 0, 1, 1, -1, 1, -1]), torch.tensor([0, 2, 0, 2, 1, -1, -1])
+    cells = joint_cells(torch.stack([a, b], dim=1), (2, 3))
+    assert cells.tolist() == [0, 2, 3, 5, -1, -1, -1]
+    design = marginals((2, 3))[cells[:4]]
+    assert torch.equal(design[:, :2], torch.eye(2, dtype=torch.float64)[a[:4]])
+    assert torch.equal(design[:, 2:], torch.eye(3, dtype=torch.float64)[b[:4]])
+    assert torch.equal(joint_cells(a[:, None].numpy(), (2,)), a)
+    assert torch.equal(marginals((3,)), torch.eye(3, dtype=torch.float64))
+
+
+@pytest.mark.parametrize(
+    ("z", "expected"),
+    [
+        (torch.zeros(3, 1, dtype=torch.long), r"z has shape \(3, 1\), expected \(n, 2\)"),
+        (torch.tensor([[0, 3]]), "z has group 3, expected below 3"),
+        (torch.zeros(3, 2), "expected integers"),
+    ],
+)
+def test_misfit_cells_are_refused(z: Tensor, expected: str) -> None:
+    with pytest.raises(ValueError, match=expected):
+        joint_cells(z, (2, 3))
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
@@ -116,6 +226,10 @@ def test_a_weight_counts_a_row_as_that_many(planted: Planted) -> None:
         ({"z": torch.tensor([0, 2, 1])}, "z has group 2, expected below 2"),
         ({"x": torch.full((3, 4), torch.nan)}, "must be finite"),
         ({"x": torch.full((3, 4), torch.inf).half(), "z": torch.full((3,), -1)}, "must be finite"),
+        (
+            {"x": torch.eye(3, 4, dtype=torch.float64) * 1e200},
+            "must be finite, and so must the squares of x",
+        ),
         ({"weights": torch.ones(4)}, r"weights has shape \(4,\), expected \(3,\)"),
         ({"weights": -torch.ones(3)}, "must not be negative"),
         ({"weights": torch.full((3,), torch.inf)}, "must be finite"),
@@ -138,3 +252,10 @@ def test_undefined_moments_and_misfits_are_refused() -> None:
     for name in ("mean", "covariance", "cross_covariance"):
         with pytest.raises(ValueError, match="no labelled row yet"):
             getattr(StreamingMoments(4, 2), name)
+
+
+if __name__ == "__main__":
+    place, folder = int(os.environ["RANK"]), Path(sys.argv[1])
+    dist.init_process_group("gloo")
+    torch.save(moments_of_rank(place).all_reduce().state_dict(), folder / f"{place}.pt")
+    dist.destroy_process_group()

@@ -79,13 +79,8 @@ def test_it_is_a_linear_orthogonal_projection(gender: ProtectedAttribute) -> Non
         eraser.left.T @ eraser.left, torch.eye(3, dtype=torch.float64), rtol=0, atol=1e-12
     )
     torch.testing.assert_close(eraser.left[:, :1], text_pca(encode, gender).left, rtol=0, atol=1e-12)
-    assert eraser.spec() == {
-        "method": "text_pca",
-        "dim": D,
-        "rank": 3,
-        "changes_images": True,
-        "details": {"attribute": gender.describe(), "k": 3},
-    }
+    assert (eraser.method, eraser.rank, eraser.changes_images) == ("text_pca", 3, True)
+    assert eraser.details == {"attribute": gender.describe(), "k": 3, "strength": 1.0}
 
 
 @pytest.mark.parametrize("swapped", [False, True])
@@ -121,6 +116,34 @@ def test_three_groups_span_two_directions(hair: Path) -> None:
     torch.testing.assert_close(edited, edited.mean(0).expand(3, D), rtol=0, atol=1e-6)
     with pytest.raises(ValueError, match="k is 3, expected 1 to 2"):
         text_pca(lambda texts: table[: len(texts)], attribute, k=3)
+
+
+def test_an_intersection_has_one_word_per_joint_group(gender: ProtectedAttribute, hair: Path) -> None:
+    """Two groups × three groups: six words a tuple span five directions at most, and k of them go."""
+    joint = ProtectedAttribute.load(f"gender*{hair}")
+    (words,) = joint.word_pairs
+    table = torch.from_numpy(np.random.default_rng(0).standard_normal((6, D)))
+
+    def encode(texts: Sequence[str]) -> Tensor:
+        return table[[next(place for place, word in enumerate(words) if word in text) for text in texts]]
+
+    assert len(words) == len(joint.groups) == 6
+    prompts = torch.nn.functional.normalize(table, dim=1)
+    assert torch.pdist(prompts).min() > 0.5
+    assert torch.pdist(text_pca(encode, joint, k=1)(prompts)).max() > 0.5
+    assert torch.pdist(text_pca(encode, joint, k=5)(prompts)).max() < 1e-6
+    with pytest.raises(ValueError, match="k is 6, expected 1 to 5"):
+        text_pca(encode, joint, k=6)
+
+
+def test_strength_leaves_the_rest_of_the_direction(gender: ProtectedAttribute) -> None:
+    encode = PlantedText(gender)
+    direction = text_direction(encode, gender)
+    for strength in (0.0, 0.25, 1.0):
+        kept = text_pca(encode, gender, strength=strength)(direction) @ direction
+        assert float(kept) == pytest.approx(1 - strength, abs=1e-9)
+    with pytest.raises(ValueError, match="strength"):
+        text_pca(encode, gender, strength=1.5)
 
 
 def test_misfits_are_refused(gender: ProtectedAttribute) -> None:
