@@ -28,11 +28,11 @@ def shipped_config(name: str) -> Path:
 
 
 def parse(
-    schema: type[C], argv: Sequence[str], *, prog: str, description: str, default_config: Path
+    schema: type[C], argv: Sequence[str], *, prog: str, description: str, default_config: Path | None = None
 ) -> tuple[C, str]:
     """Build ``schema`` from flags and YAML; also return the complete configuration as YAML.
 
-    ``default_config`` holds where no ``--config`` is given.
+    ``default_config`` holds where no ``--config`` is given; without it, the schema's own defaults do.
 
     Raises:
         UsageError: unknown key, wrong type or missing file; the message names the key.
@@ -45,7 +45,7 @@ def parse(
         formatter_class=HelpFormatter,
         exit_on_error=False,
         allow_abbrev=False,
-        default_config_files=[] if own_config else [str(default_config)],
+        default_config_files=[] if own_config or default_config is None else [str(default_config)],
     )
     parser.add_argument("--config", action="config", help="YAML file; flags after it override it")
     parser.add_class_arguments(schema, as_group=False)
