@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -10,6 +11,7 @@ import torch
 from clip_lite.config import TrainConfig
 from clip_lite.data.batches import Batches
 from clip_lite.data.cache import cache_root
+from clip_lite.data.captions import AS_WRITTEN, Speech
 from clip_lite.data.pairs import PairTable
 from clip_lite.data.transforms import Augment
 from clip_lite.distributed import main_first, world_size
@@ -18,7 +20,7 @@ from clip_lite.image_towers import load_image_weights
 from clip_lite.losses import load_loss
 from clip_lite.model import DualEncoder
 from clip_lite.negatives import load_negatives
-from clip_lite.objective import Objective
+from clip_lite.objective import ExtraTerm, Objective
 from clip_lite.step import Step
 from clip_lite.text_cache import LiveTexts, TextCache
 from clip_lite.text_towers import TextTower
@@ -42,8 +44,19 @@ class Built(NamedTuple):
         return self.step.objective.model
 
 
-def build(config: TrainConfig, pairs: PairTable, device: torch.device) -> Built:
+def build(
+    config: TrainConfig,
+    pairs: PairTable,
+    device: torch.device,
+    *,
+    speech: Speech = AS_WRITTEN,
+    extra_terms: Sequence[ExtraTerm] = (),
+) -> Built:
     """Model, objective, optimiser and batches, on the device; the same weights on every process.
+
+    Args:
+        speech: what is made of captions.
+        extra_terms: of the objective, beside the contrastive loss.
 
     Raises:
         UsageError: a tower, loss or batch size that cannot be had.
@@ -76,12 +89,19 @@ def build(config: TrainConfig, pairs: PairTable, device: torch.device) -> Built:
     )
     for new in (model, untrained):
         new.to(device).to(memory_format=torch.channels_last)
-    objective = Objective(model, loss, negatives, precision=config.training.precision).to(device)
+    objective = Objective(
+        model,
+        loss,
+        negatives,
+        precision=config.training.precision,
+        matched=bool(config.debias and config.mitigation.matched_negatives),
+        extra_terms=extra_terms,
+    ).to(device)
     if config.training.sync_batch_norm:
         objective = torch.nn.SyncBatchNorm.convert_sync_batchnorm(objective)
     batches = Batches(
         pairs,
-        texts_of(text_tower, pairs),
+        texts_of(text_tower, pairs, speech),
         Augment(
             scale=(config.augment.crop_scale, 1.0), flip=config.augment.flip, jitter=config.augment.jitter
         ),
@@ -101,12 +121,12 @@ def build(config: TrainConfig, pairs: PairTable, device: torch.device) -> Built:
     return Built(step, batches, untrained, weights)
 
 
-def texts_of(tower: TextTower, pairs: PairTable) -> TextCache | LiveTexts:
+def texts_of(tower: TextTower, pairs: PairTable, speech: Speech) -> TextCache | LiveTexts:
     """Cached features where the tower is frozen and the captions are at hand, else tokens."""
     if not tower.frozen or pairs.streamed:
-        return LiveTexts(tower)
+        return LiveTexts(tower, speech)
     with main_first():
-        return TextCache.build(tower, pairs.records, cache=cache_root())
+        return TextCache.build(tower, pairs.records, cache=cache_root(), speech=speech)
 
 
 def check_processes(config: TrainConfig, device: torch.device) -> None:

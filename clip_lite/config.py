@@ -170,17 +170,31 @@ class CheckpointConfig:
 
 @dataclass
 class MitigationConfig:
-    """How the attribute of --debias is suppressed in the trained model.
+    """How the attribute of --debias is suppressed: in training by captions, and after it by an eraser.
 
     Attributes:
-        method: "caption_leace" reads groups from captions and removes what a linear probe could use, from
-            features and embedding; "text_pca" is the paper's method: the top text direction, from the
-            embedding alone.
-        components: directions that text_pca removes.
+        neutral_captions: train on captions in which the attribute's neutral words stand for those of its
+            groups ("a person waves" for "a man waves"); the model rewords what it is asked in the same way.
+        matched_negatives: take negatives from pictures whose captions name the same group, so that the group
+            never helps to tell pairs apart; infonce and siglip, which contrast with the whole batch, do not.
+        term: a term beside the loss: "hsic", or your own as package.module.Class; null for none.
+        term_options: keyword arguments of the term; hsic: {weight: 1.0}.
+        method: what is fitted on the trained model and stored in it. "caption_leace" reads groups from
+            captions and removes what a linear probe could use, from features and embedding; "text_pca" is the
+            paper's edit, the top text direction, from the embedding alone; "none"; python -m debias.fit
+            --help explains the others.
+        options: keyword arguments of the method; text_pca: {k: 1}; all but pareto_shrink take {strength: 0
+            to 1}, below 1 of which a linear attacker who trains anew loses nothing.
+        force: store an eraser although the gate abstains, because it removes hardly anything or does harm.
     """
 
-    method: Literal["caption_leace", "text_pca"] = "caption_leace"
-    components: int = 1
+    neutral_captions: bool = True
+    matched_negatives: bool = True
+    term: str | None = None
+    term_options: dict[str, Any] = field(default_factory=dict)
+    method: str = "caption_leace"
+    options: dict[str, Any] = field(default_factory=dict)
+    force: bool = False
 
 
 @dataclass
@@ -218,7 +232,8 @@ class TrainConfig:
     """Train CLIP-Lite, suppress a protected attribute, audit the result, log and report it.
 
     Attributes:
-        debias: protected attribute to suppress: a shipped name (gender) or the path of a YAML file.
+        debias: protected attribute to suppress: a shipped name (gender), the path of a YAML file, or an
+            intersection (gender*skin_tone).
         output: folder for checkpoints/, model/, audit.json and report.html; null makes
             runs/<run name>-<time>.
         resume: "auto" continues the run in --output, else the newest unfinished one in runs/ with this

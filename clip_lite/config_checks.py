@@ -30,7 +30,6 @@ INCLUSIVE: dict[str, tuple[float | None, float | None]] = {
     "training.accumulation": (1, None),
     "checkpoint.every_steps": (1, None),
     "checkpoint.keep": (1, None),
-    "mitigation.components": (1, None),
     "audit.resamples": (100, None),
     "audit.permutations": (100, None),
     "audit.examples": (0, None),

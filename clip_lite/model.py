@@ -1,4 +1,4 @@
-"""``DualEncoder``: towers, heads, logit scale and the erasers that travel with them."""
+"""``DualEncoder``: towers, heads, logit scale and the mitigation that travels with them."""
 
 from __future__ import annotations
 
@@ -23,8 +23,9 @@ from clip_lite.heads import ProjectionHead
 from clip_lite.image_towers import image_tower as make_image_tower
 from clip_lite.text_towers import TextTower, pooled_texts
 from debias.eraser import Eraser
+from debias.neutral import NeutralWords
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 CONFIG_FILE, WEIGHTS_FILE, TEXT_FOLDER = "config.json", "model.safetensors", "text_tower"
 
 
@@ -32,7 +33,8 @@ class DualEncoder(nn.Module):
     """CLIP-Lite's two towers with a shared embedding space.
 
     The score of a pair is exp(t)·⟨û, v̂⟩ with t learned from log(initial_scale). Erasers attached with
-    ``attach`` edit what ``encode_image`` returns unless ``erase`` is set to False.
+    ``attach`` edit what ``encode_image`` returns, and ``neutral``, if there is any, rewords what
+    ``encode_text`` is given, as the training captions were; both unless ``erase`` is set to False.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class DualEncoder(nn.Module):
         self.text_head = ProjectionHead(text_tower.dim, embedding_dim)
         self.logit_scale = nn.Parameter(torch.tensor(math.log(initial_scale)))
         self.erasers = nn.ModuleDict()
+        self.neutral: NeutralWords | None = None
         self.erase = True
 
     def image_transform(self, images: Tensor) -> Tensor:
@@ -85,7 +88,9 @@ class DualEncoder(nn.Module):
 
     @torch.inference_mode()
     def encode_text(self, texts: Sequence[str]) -> Tensor:
-        """Texts, cleaned as in training → unit-norm embeddings ``(n, d)``, for evaluation."""
+        """Texts, reworded and cleaned as in training → unit-norm embeddings ``(n, d)``, for evaluation."""
+        if self.neutral and self.erase:
+            texts = [self.neutral(text) for text in texts]
         features = pooled_texts(self.text_tower, [clean(text) for text in texts])
         return self.project_text(features.to(self.logit_scale.device))
 
@@ -98,12 +103,15 @@ class DualEncoder(nn.Module):
         """Store erasers for ``features`` and ``embedding``; they act from now on and after loading.
 
         Raises:
-            ValueError: an eraser of another width, or for something the model does not return.
+            ValueError: an eraser of another width, for something the model does not return, or of a kind that
+                needs the group of every picture.
         """
         widths = {"features": self.feature_dim, "embedding": self.embedding_dim}
         for name, eraser in erasers.items():
             if eraser.dim != widths.get(name):
                 raise ValueError(f"eraser for {name!r} has dim {eraser.dim}, expected one of {widths}")
+            if eraser.kind != "affine":
+                raise ValueError(f"eraser for {name!r} is {eraser.kind}: it needs the group of every picture")
         self.erasers = nn.ModuleDict(erasers)
 
     def save_pretrained(self, folder: Path) -> None:
@@ -113,6 +121,7 @@ class DualEncoder(nn.Module):
             "architecture": type(self).__name__,
             **self.settings,
             "erasers": {name: eraser.spec() for name, eraser in self.attached.items()},
+            "neutral": self.neutral.replacements if self.neutral else None,
         }
         with atomic_folder(Path(folder)) as scratch:
             (scratch / CONFIG_FILE).write_text(json.dumps(config, indent=1), encoding="utf-8")
@@ -142,10 +151,11 @@ class DualEncoder(nn.Module):
             raise UsageError(f"{folder / CONFIG_FILE}: format_version must be {FORMAT_VERSION}")
         try:
             config.pop("architecture")
-            specs = config.pop("erasers")
+            specs, neutral = config.pop("erasers"), config.pop("neutral")
             model = cls(TextTower.from_folder(folder / TEXT_FOLDER), **config)
             model.attach({name: Eraser.from_spec(spec) for name, spec in specs.items()})
             model.load_state_dict(weights)
+            model.neutral = NeutralWords(neutral) if neutral else None
         except (OSError, KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             reason = " ".join(str(error).split())[:200]
             raise UsageError(f"{folder}: {CONFIG_FILE} does not fit the other files: {reason}") from error

@@ -26,6 +26,9 @@ class View(NamedTuple):
         own: keys of all captions of each picture, ``(n, c)``, padded with -1; none is a negative of it.
         pool_caption: keys of the texts that negatives are chosen from, ``(p,)``: the batch's own captions, or
             the extra ones for a chooser with ``uses_cache``.
+        group, pool_group: numbers of the groups that pictures and texts belong to, ``(n,)`` and ``(p,)``;
+            where given, a negative is of its picture's own group, so that the group never helps to tell pairs
+            apart.
     """
 
     image: Tensor
@@ -34,6 +37,15 @@ class View(NamedTuple):
     caption: Tensor
     own: Tensor
     pool_caption: Tensor
+    group: Tensor | None = None
+    pool_group: Tensor | None = None
+
+    def valid(self, rows: Tensor, texts: Tensor) -> Tensor:
+        """Whether ``texts (n or 1, m)`` of the pool may be negatives of pictures ``rows (n,)``."""
+        allowed = ~(self.pool_caption[texts][:, :, None] == self.own[rows][:, None, :]).any(dim=2)
+        if self.group is None or self.pool_group is None:
+            return allowed
+        return allowed & (self.pool_group[texts] == self.group[rows][:, None])
 
 
 class Picked(NamedTuple):
@@ -114,9 +126,9 @@ class Cached:
 
     def __call__(self, view: View) -> Tensor:
         """See ``Negatives``."""
-        index = torch.arange(len(view.pool_caption)).expand(len(view.own), -1)
-        valid = ~_is_own(view.pool_caption[None], view.own)
-        return torch.where(valid, index, -1).to(view.image.device, non_blocking=True)
+        texts = torch.arange(len(view.pool_caption))[None]
+        valid = view.valid(torch.arange(len(view.own)), texts)
+        return torch.where(valid, texts, -1).to(view.image.device, non_blocking=True)
 
 
 def load_negatives(name: str, *, k: int, by: Literal["score", "text"] = "score") -> Negatives:
@@ -137,7 +149,7 @@ def load_negatives(name: str, *, k: int, by: Literal["score", "text"] = "score")
 
 
 def nearest(view: View, k: int) -> Tensor:
-    """For each picture i the first k of texts i−1, i−2, … of the batch that are no caption of it.
+    """For each picture i the first k of texts i−1, i−2, … of the batch that may be its negatives.
 
     Returns ``(n, k)`` int64 on the CPU, -1 where fewer are left. Looks at k texts of every picture, and at
     more only for the pictures that had false negatives among these.
@@ -148,7 +160,7 @@ def nearest(view: View, k: int) -> Tensor:
     rows, first, last = torch.arange(n), 1, 1 + k
     while len(rows) and first < n:
         candidates = (rows[:, None] - torch.arange(first, min(last, n))) % n
-        valid = ~_is_own(view.pool_caption[candidates], view.own[rows])
+        valid = view.valid(rows, candidates)
         place = found[rows, None] + valid.cumsum(1) - 1
         row, column = (valid & (place < k)).nonzero(as_tuple=True)
         chosen[rows[row], place[row, column]] = candidates[row, column]
@@ -156,11 +168,6 @@ def nearest(view: View, k: int) -> Tensor:
         rows = rows[found[rows] < k]
         first, last = last, last + WINDOW
     return chosen
-
-
-def _is_own(captions: Tensor, own: Tensor) -> Tensor:
-    """Whether ``captions (n or 1, m)`` are among each picture's own ``(n, c)``; ``(n, m)``."""
-    return (captions[:, :, None] == own[:, None, :]).any(dim=2)
 
 
 def take(pool: Tensor, rows: Tensor) -> Tensor:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from dataclasses import replace
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -27,20 +28,47 @@ class Projected(NamedTuple):
     pool: Tensor
 
 
+class ExtraTerm(Protocol):
+    """A term beside the contrastive loss; the debias package has some."""
+
+    def __call__(self, image: Tensor, group: Tensor, /) -> dict[str, Tensor]:
+        """Scalars by name, weighted; added to the loss.
+
+        Args:
+            image: unit-norm embeddings ``(n, d)``.
+            group: number of each picture's group ``(n,)`` int64 on the same device; negative where its
+                captions name none or several.
+        """
+        ...
+
+
 class Objective(nn.Module):
     """Terms of the loss for a batch; their sum is minimised.
 
     A loss that is a module brings its own weights (SigLIP's bias); they are trained with the heads.
+
+    Args:
+        matched: take negatives from the picture's own group, which batches must then number.
+        extra_terms: further terms of the pictures' embeddings and group numbers.
     """
 
     def __init__(
-        self, model: DualEncoder, loss: ContrastiveLoss, negatives: Negatives, *, precision: str
+        self,
+        model: DualEncoder,
+        loss: ContrastiveLoss,
+        negatives: Negatives,
+        *,
+        precision: str,
+        matched: bool = False,
+        extra_terms: Sequence[ExtraTerm] = (),
     ) -> None:
         super().__init__()
         self.model = model
         self.loss = loss
         self.negatives = negatives
         self.precision = precision
+        self.matched = matched
+        self.extra_terms = extra_terms
 
     @property
     def uses_batch(self) -> bool:
@@ -70,7 +98,16 @@ class Objective(nn.Module):
         return Projected(image, text, features, text if batch.extra is None else embedded[len(features) :])
 
     def terms(self, projected: Projected, batch: Batch) -> dict[str, Tensor]:
-        """The loss of projected pairs."""
+        """The loss of projected pairs and what comes beside it."""
+        terms = self.contrast(projected, batch)
+        for term in self.extra_terms:
+            if batch.group is None:
+                raise ValueError("a term of groups needs batches that number them")
+            terms |= term(projected.image, batch.group.to(projected.image.device))
+        return terms
+
+    def contrast(self, projected: Projected, batch: Batch) -> dict[str, Tensor]:
+        """The contrastive loss."""
         scale = self.model.logit_scale.exp()
         if self.uses_batch:
             return self.loss(projected.image, projected.text, None, scale)
@@ -82,6 +119,9 @@ class Objective(nn.Module):
             own=batch.own,
             pool_caption=batch.caption if batch.extra_caption is None else batch.extra_caption,
         )
+        if self.matched:
+            pool_group = batch.group if batch.extra_caption is None else batch.extra_group
+            view = view._replace(group=batch.group, pool_group=pool_group)
         picked = Picked(projected.pool, self.negatives(view))
         negatives = picked if getattr(self.loss, "takes_picked", False) else take(*picked)
         return self.loss(projected.image, projected.text, negatives, scale)
@@ -114,7 +154,9 @@ def whole_batch(
             images.append(projected.image)
             texts.append(projected.text)
     image, text = (torch.cat(own).requires_grad_() for own in (images, texts))
-    terms = objective.terms(Projected(image, text, text, text), parts[0])
+    groups = [part.group for part in parts if part.group is not None]
+    whole = replace(parts[0], group=torch.cat(groups) if groups else None)
+    terms = objective.terms(Projected(image, text, text, text), whole)
     scaled(total(terms)).backward()
     size = len(parts[0])
     cotangents = zip(_gradient(image).split(size), _gradient(text).split(size), strict=True)

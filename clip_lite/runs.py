@@ -56,7 +56,8 @@ class RunFolder:
 
 def run_name(config: TrainConfig) -> str:
     """Corpus, attribute, method and seed in one word."""
-    edit = f"{Path(config.debias).stem}-{config.mitigation.method}" if config.debias else "plain"
+    attribute = "_x_".join(Path(part).stem for part in (config.debias or "").split("*"))
+    edit = f"{attribute}-{config.mitigation.method}" if config.debias else "plain"
     return f"{config.data.source}-{edit}-seed{config.seed}"
 
 

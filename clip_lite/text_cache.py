@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from clip_lite.data.cache import atomic_folder
-from clip_lite.data.captions import caption_key, clean, swap_left_right
+from clip_lite.data.captions import AS_WRITTEN, Speech, caption_key, swap_left_right
 from clip_lite.data.pairs import PairTable, Record
 from clip_lite.errors import UsageError
 from clip_lite.progress import progress_bar
@@ -26,19 +26,22 @@ class Drawn(NamedTuple):
     """Captions of a batch.
 
     ``text``: features ``(n, f)`` or tokens; ``caption`` ``(n,)``: their keys; ``own`` ``(n, c)``: keys of all
-    captions of each picture, padded with -1. Keys are int64, see ``caption_key``.
+    captions of each picture, padded with -1. Keys are int64, see ``caption_key``. ``group`` ``(n,)``: of each
+    picture, where the speech numbers groups.
     """
 
     text: Tensor | dict[str, Tensor]
     caption: Tensor
     own: Tensor
+    group: Tensor | None
 
 
 class Sampled(NamedTuple):
-    """Captions of the whole corpus: features ``(k, f)`` and keys ``(k,)``."""
+    """Captions of the whole corpus: features ``(k, f)``, keys and groups ``(k,)``."""
 
     text: Tensor
     caption: Tensor
+    group: Tensor | None
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,7 @@ class TextCache:
         rows: its place in ``features``; ``mirrored``: the place of the caption with *left* and *right*
             exchanged.
         first, count: where a record's captions begin in ``rows``, and how many they are.
+        group: number of each record's group, where the speech numbers groups.
     """
 
     features: np.ndarray
@@ -59,11 +63,14 @@ class TextCache:
     mirrored: np.ndarray
     first: np.ndarray
     count: np.ndarray
+    group: np.ndarray | None = None
 
     @classmethod
-    def build(cls, tower: TextTower, records: Sequence[Record], *, cache: Path) -> TextCache:
+    def build(
+        cls, tower: TextTower, records: Sequence[Record], *, cache: Path, speech: Speech = AS_WRITTEN
+    ) -> TextCache:
         """Encode captions and their mirrored forms; what the cache folder has is not computed again."""
-        captions = [clean(caption) for record in records for caption in record.captions]
+        captions = [speech.heard(caption) for record in records for caption in record.captions]
         swapped = [swap_left_right(caption) for caption in captions]
         index = {caption: place for place, caption in enumerate(dict.fromkeys(captions + swapped))}
         count = np.array([len(record.captions) for record in records])
@@ -74,6 +81,7 @@ class TextCache:
             mirrored=np.array([index[caption] for caption in swapped]),
             first=np.cumsum(count) - count,
             count=count,
+            group=np.array([speech.group(r.captions) for r in records]) if speech.group else None,
         )
 
     def draw(self, _table: PairTable, rows: np.ndarray, *, mirrored: np.ndarray, chance: np.ndarray) -> Drawn:
@@ -87,12 +95,18 @@ class TextCache:
             torch.from_numpy(self.features[chosen]),
             torch.from_numpy(self.keys[place]),
             torch.from_numpy(own),
+            None if self.group is None else torch.from_numpy(self.group[rows]),
         )
 
     def sample(self, k: int, rng: np.random.Generator) -> Sampled:
         """``k`` captions of the whole corpus, each as often as it occurs."""
         place = rng.integers(len(self.rows), size=k)
-        return Sampled(torch.from_numpy(self.features[self.rows[place]]), torch.from_numpy(self.keys[place]))
+        record = np.searchsorted(self.first, place, side="right") - 1
+        return Sampled(
+            torch.from_numpy(self.features[self.rows[place]]),
+            torch.from_numpy(self.keys[place]),
+            None if self.group is None else torch.from_numpy(self.group[record]),
+        )
 
 
 @dataclass(frozen=True)
@@ -100,10 +114,12 @@ class LiveTexts:
     """Tokens of captions that are read as they are needed: for towers in training, and for streams."""
 
     tower: TextTower
+    speech: Speech = AS_WRITTEN
 
     def draw(self, table: PairTable, rows: np.ndarray, *, mirrored: np.ndarray, chance: np.ndarray) -> Drawn:
         """As ``TextCache.draw``: the same captions for the same ``chance``."""
-        captions = [[clean(text) for text in table.records[row].captions] for row in rows]
+        written = [table.records[row].captions for row in rows]
+        captions = [[self.speech.heard(text) for text in own] for own in written]
         drawn = [own[int(u * len(own))] for own, u in zip(captions, chance, strict=True)]
         spoken = [swap_left_right(text) if m else text for text, m in zip(drawn, mirrored, strict=True)]
         keys = [[caption_key(text) for text in own] for own in captions]
@@ -112,6 +128,7 @@ class LiveTexts:
             self.tower.tokenize(spoken),
             torch.tensor([caption_key(text) for text in drawn]),
             torch.tensor([own + [-1] * (widest - len(own)) for own in keys]),
+            torch.tensor([self.speech.group(own) for own in written]) if self.speech.group else None,
         )
 
     def sample(self, _k: int, _rng: np.random.Generator) -> Sampled:

@@ -15,12 +15,21 @@ from clip_lite.build import Built, build
 from clip_lite.cli import guarded, parse, shipped_config
 from clip_lite.config import TrainConfig
 from clip_lite.config_checks import problems
+from clip_lite.data.captions import Speech
 from clip_lite.data.pairs import Corpus, PairTable
 from clip_lite.data.sources import load_corpus
 from clip_lite.describe import Clock, describe_corpus, describe_model, describe_run, describe_training
 from clip_lite.distributed import is_main, main_first, on_main, process_group
 from clip_lite.errors import UsageError
 from clip_lite.fit import Epoch, Training
+from clip_lite.mitigate import (
+    Fitted,
+    check_mitigation,
+    describe_mitigation,
+    extra_terms,
+    fit_erasers,
+    speech_of,
+)
 from clip_lite.model import DualEncoder
 from clip_lite.precision import resolve_device
 from clip_lite.progress import console, say
@@ -28,14 +37,11 @@ from clip_lite.runs import AUDIT, CONFIG, MODEL, REPORT, RunFolder, open_run, re
 from clip_lite.stopping import Stopped, stop_on_sigterm
 from clip_lite.tracking import Run, tracked_run
 from debias.attributes import ProtectedAttribute
-from debias.eraser import Eraser
-from debias.methods.caption_leace import CaptionLeaceFitter
-from debias.methods.text_pca import text_pca
 from evaluation.audit import audit
 from evaluation.bias.leakage import ATTACKERS
 from evaluation.embed import caption_index, embed
 from evaluation.inference import Inference
-from evaluation.population import check_auditable, describe_attribute, label_agreement
+from evaluation.population import caption_noise, check_auditable, describe_attribute
 from evaluation.report.html import write_report
 from evaluation.report.table import print_summary
 from evaluation.results import AuditResult
@@ -48,8 +54,11 @@ attribute using text alone, audit what remains and what it cost, and write a rep
 
   {PROG} --debias gender
       the embedded emoji corpus; about 5 minutes of training on 2 CPU cores
-  {PROG} --debias gender --mitigation.method text_pca
+      captions are reworded ("a man waves" becomes "a person waves") and an eraser is fitted and stored
+  {PROG} --debias gender --mitigation.neutral_captions false --mitigation.method text_pca
       the paper's own edit instead: the top text direction, from embeddings only
+  {PROG} --debias 'gender*skin_tone'
+      an intersection; or --debias my.yaml, a file in the form of configs/attributes/gender.yaml
   {PROG} --config my.yaml --training.epochs 30
       YAML first; flags after it override it
   {PROG} --debias gender --print_config
@@ -99,21 +108,30 @@ class Job(NamedTuple):
 def work(job: Job) -> None:
     """The run from data to report."""
     config, attribute, device, clock = job.config, job.attribute, job.device, Clock()
+    speech, terms = speech_of(attribute, config), extra_terms(config)
     with clock.stage("data"):
         corpus, pairs = load(config, attribute)
         if job.run:
             job.run.log_params(asdict(config))
             job.run.log_corpus(corpus)
     with clock.stage("model and captions"):
-        built = build(config, pairs, device)
+        built = build(config, pairs, device, speech=speech, extra_terms=terms)
+        built.model.neutral = attribute.neutral_words if attribute and speech.reword else None
+        mitigation = describe_mitigation(speech, corpus.splits["train"], built.step.objective, config)
+        for what, words in mitigation.items():
+            say(f"{what}: {words}")
     with clock.stage("training"):
-        epochs = train(job, built, corpus)
+        epochs = train(job, built, corpus, speech)
     if job.run is None:
         return
     model = built.model
     with clock.stage("erasing"):
+        fitted = Fitted({}, {})
         if attribute and config.debias:
-            model.attach(fit_erasers(model, corpus, attribute, config, device))
+            fitted = fit_erasers(model, corpus, attribute, config, device)
+            for name, verdict in fitted.verdicts.items():
+                say(f"{name}: {verdict}")
+        model.attach(fitted.erasers)
         model.save_pretrained(job.folder.path / MODEL)
     with clock.stage("audit"):
         rows, examples = audit(
@@ -125,14 +143,16 @@ def work(job: Job) -> None:
                 resamples=config.audit.resamples, permutations=config.audit.permutations, seed=config.seed
             ),
         )
+    noise = caption_noise(corpus, attribute)
     result = AuditResult(
         rows=rows,
         examples=examples,
         attribute=describe_attribute(attribute, corpus),
         data=describe_corpus(corpus, image_size=config.data.image_size)
-        | {"label_agreement": label_agreement(corpus, attribute)},
-        model=describe_model(model, image_weights=built.weights),
-        training=describe_training(config, [e.summary() for e in epochs], clock, device=device),
+        | {"label_noise": noise.to_json() if noise else None},
+        model=describe_model(model, image_weights=built.weights)
+        | {"gate": {name: verdict.to_json() for name, verdict in fitted.verdicts.items()}},
+        training=describe_training(config, [e.summary() for e in epochs], clock, device=device) | mitigation,
         provenance=describe_run(config, job.argv, prog=PROG, mlflow=job.run.where())
         | {"attackers": list(ATTACKERS)},
     )
@@ -191,21 +211,17 @@ def check_request(corpus: Corpus, attribute: ProtectedAttribute | None, config: 
     """Refuse before training what eraser or audit would refuse after it.
 
     Raises:
-        UsageError: the corpus cannot be audited, or more directions are asked for than the word pairs span.
+        UsageError: the corpus cannot be audited, or the mitigation cannot be had.
     """
     try:
         check_auditable(corpus, attribute)
     except ValueError as error:
         raise UsageError(str(error)) from error
-    if attribute and config.mitigation.components > (
-        spanned := min(attribute.differences, config.model.embedding_dim)
-    ):
-        raise UsageError(
-            f"mitigation.components is {config.mitigation.components}, expected {spanned} at most"
-        )
+    if attribute and config.debias:
+        check_mitigation(attribute, corpus, config)
 
 
-def train(job: Job, built: Built, corpus: Corpus) -> list[Epoch]:
+def train(job: Job, built: Built, corpus: Corpus, speech: Speech) -> list[Epoch]:
     """Fit with a validation retrieval and a checkpoint after every epoch."""
     config = job.config
     training = Training(
@@ -214,7 +230,7 @@ def train(job: Job, built: Built, corpus: Corpus) -> list[Epoch]:
         epochs=config.training.epochs,
         batch_size=config.training.batch_size,
         checkpoint=config.checkpoint,
-        hooks=Keeper(job, corpus.splits["val"].where(corpus.canonical)),
+        hooks=Keeper(job, corpus.splits["val"].where(corpus.canonical), speech),
         saved=job.saved,
     )
     return training.run()
@@ -223,13 +239,14 @@ def train(job: Job, built: Built, corpus: Corpus) -> list[Epoch]:
 class Keeper:
     """The loop's hooks: validates by retrieval, logs to MLflow, writes checkpoints."""
 
-    def __init__(self, job: Job, table: PairTable) -> None:
+    def __init__(self, job: Job, table: PairTable, speech: Speech) -> None:
         self.job, self.table = job, table
-        self.captions, self.relevant = caption_index([record.captions for record in table.records])
+        heard = [[speech.heard(caption) for caption in record.captions] for record in table.records]
+        self.captions, self.relevant = caption_index(heard)
         self.checkpoints = job.folder.checkpoints(job.config.checkpoint.keep)
 
     def validate(self, model: DualEncoder) -> Mapping[str, float]:
-        """Any-hit recall on the canonical validation pictures."""
+        """Any-hit recall on the canonical validation pictures, by captions as training hears them."""
         image = embed(model, self.table, "validating", device=self.job.device).embedding
         return recall_at(image, model.encode_text(self.captions).cpu().numpy(), self.relevant, ks=(10,))
 
@@ -246,25 +263,6 @@ class Keeper:
     def stopping(self) -> bool:
         """Whether SIGTERM has arrived."""
         return self.job.asked_to_stop()
-
-
-def fit_erasers(
-    model: DualEncoder,
-    corpus: Corpus,
-    attribute: ProtectedAttribute,
-    config: TrainConfig,
-    device: torch.device,
-) -> dict[str, Eraser]:
-    """Erasers for what ``mitigation.method`` edits, fitted on the training split; no image label is read."""
-    if config.mitigation.method == "text_pca":
-        return {"embedding": text_pca(model.encode_text, attribute, k=config.mitigation.components)}
-    table = corpus.splits["train"]
-    image = embed(model, table, "reading training pictures", device=device).image
-    captions = [record.captions for record in table.records]
-    return {
-        name: CaptionLeaceFitter(attribute, x.shape[1]).update(x, captions).eraser
-        for name, x in (("features", image.features), ("embedding", image.embedding))
-    }
 
 
 def audited_subject(model: DualEncoder, untrained: DualEncoder, device: torch.device) -> Subject:

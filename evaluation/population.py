@@ -7,7 +7,9 @@ from typing import NamedTuple
 import numpy as np
 
 from clip_lite.data.pairs import Corpus, PairTable
+from debias.attribute_file import NONE
 from debias.attributes import ProtectedAttribute
+from debias.label_noise import LabelNoise, label_noise
 
 
 class Population(NamedTuple):
@@ -35,7 +37,8 @@ def population(corpus: Corpus, split: str, attribute: ProtectedAttribute) -> Pop
         if items < 2:
             raise ValueError(
                 f"attribute {attribute.name}: corpus {corpus.name!r}, split {split!r} shows {group!r} in "
-                f"{items} audited items, an audit needs at least 2"
+                f"{items} audited items, an audit needs at least 2: take an attribute whose groups this "
+                "corpus shows, or another corpus (--data.source)"
             )
     return Population(keep, table.rows_where(keep), labels[keep])
 
@@ -43,13 +46,13 @@ def population(corpus: Corpus, split: str, attribute: ProtectedAttribute) -> Pop
 def group_labels(table: PairTable, attribute: ProtectedAttribute) -> np.ndarray:
     """Group of every picture ``(n,)``: the corpus's label if it knows the attribute, else the captions'."""
     if corpus_knows(table, attribute):
-        return table.attribute(attribute.name)
+        return np.array([attribute.group_in(record.attributes) or NONE for record in table.records])
     return caption_labels(table, attribute)
 
 
 def corpus_knows(table: PairTable, attribute: ProtectedAttribute) -> bool:
     """Whether the pictures carry labels of their own for the attribute."""
-    return any(attribute.name in record.attributes for record in table.records)
+    return any(attribute.group_in(record.attributes) is not None for record in table.records)
 
 
 def caption_labels(table: PairTable, attribute: ProtectedAttribute) -> np.ndarray:
@@ -57,12 +60,21 @@ def caption_labels(table: PairTable, attribute: ProtectedAttribute) -> np.ndarra
     return np.array([attribute.label(record.captions) for record in table.records])
 
 
-def label_agreement(corpus: Corpus, attribute: ProtectedAttribute | None) -> float | None:
-    """Share of audited training pictures whose captions give the corpus label; None where it has none."""
-    if attribute is None or not corpus_knows(corpus.splits["train"], attribute):
+def caption_noise(corpus: Corpus, attribute: ProtectedAttribute | None) -> LabelNoise | None:
+    """How often captions of the audited training pictures name another group than the corpus's own label.
+
+    None where the corpus has no labels of its own.
+    """
+    table = corpus.splits["train"]
+    if attribute is None or not corpus_knows(table, attribute):
         return None
-    people = population(corpus, "train", attribute)
-    return float(np.mean(caption_labels(people.table, attribute) == people.labels))
+    people = population(corpus, "train", attribute).table
+    return label_noise(
+        attribute,
+        [record.captions for record in people.records],
+        [attribute.group_in(record.attributes) for record in people.records],
+        clusters=people.clusters.tolist(),
+    )
 
 
 def check_auditable(corpus: Corpus, attribute: ProtectedAttribute | None) -> None:
@@ -75,7 +87,7 @@ def check_auditable(corpus: Corpus, attribute: ProtectedAttribute | None) -> Non
         raise ValueError(f"split {empty[0]!r} is empty: raise data.val_fraction or data.test_fraction")
     if attribute is None:
         return
-    for split in corpus.splits.keys() - {"val"}:
+    for split in (name for name in corpus.splits if name != "val"):
         population(corpus, split, attribute)
     named = set(caption_labels(corpus.splits["train"], attribute)) & set(attribute.groups)
     if len(named) < 2:

@@ -71,8 +71,10 @@ class Bench:
 
 
 def random_controls(subject: Subject, seed: int) -> dict[str, Eraser]:
-    """For every eraser one that removes as many random directions about the same mean."""
+    """For every eraser one that removes as many random directions about the same mean; for none, itself."""
     return {
         name: random_direction(eraser.dim, rank=eraser.rank, mean=eraser.mean, seed=seed)
+        if eraser.rank
+        else eraser
         for name, eraser in subject.erasers.items()
     }

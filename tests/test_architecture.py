@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("clip_lite", "debias", "evaluation")
 ALLOWED_OUTSIDE = {
-    "clip_lite": {"clip_lite/model.py": {"debias.eraser"}},
+    "clip_lite": {"clip_lite/model.py": {"debias.eraser", "debias.neutral"}},
     "debias": {},
     "evaluation": {},
 }
@@ -26,7 +26,8 @@ ALLOWED_PREFIXES = {
         "clip_lite.progress",
     ),
 }
-COMPOSITION_ROOT = "clip_lite/train.py"
+# commands and what they are made of: these alone see every room
+COMPOSITION_ROOTS = {"clip_lite/train.py", "clip_lite/mitigate.py", "debias/fit.py"}
 
 
 def imports(path: Path) -> set[str]:
@@ -45,7 +46,7 @@ def test_data_flows_one_way(package: str) -> None:
     assert len(files) > 5
     for path in files:
         name = path.relative_to(ROOT).as_posix()
-        if name == COMPOSITION_ROOT:
+        if name in COMPOSITION_ROOTS:
             continue
         allowed = ALLOWED_OUTSIDE[package].get(name, set())
         wrong = {

@@ -40,6 +40,6 @@ def test_an_installed_wheel_finds_its_own_files(tmp_path: Path) -> None:
     )
     assert done.stdout.splitlines() == [
         str(tmp_path / "site" / "clip_lite" / "__init__.py"),
-        "True ['gender']",
+        "True ['age', 'gender', 'skin_tone']",
         "report.html.j2",
     ]

@@ -34,6 +34,8 @@ class Batch:
         own: keys of all captions of each picture, ``(n, c)``, padded with -1: never its negatives.
         extra: features ``(k, f)`` of captions from the whole corpus, where negatives come from there.
         extra_caption: their keys ``(k,)``.
+        group, extra_group: numbers of the groups that the captions of each picture, and of the picture of
+            each extra caption, name; ``(n,)`` and ``(k,)`` on the CPU, where they are asked for.
     """
 
     images: Tensor
@@ -42,6 +44,8 @@ class Batch:
     own: Tensor
     extra: Tensor | None
     extra_caption: Tensor | None
+    group: Tensor | None = None
+    extra_group: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -60,6 +64,8 @@ class Batch:
                 self.own[part],
                 self.extra,
                 self.extra_caption,
+                None if self.group is None else self.group[part],
+                self.extra_group,
             )
 
 
@@ -121,6 +127,8 @@ class Batches:
                 drawn.own,
                 self._move(extra.text) if extra else None,
                 extra.caption if extra else None,
+                drawn.group,
+                extra.group if extra else None,
             )
 
         return finish

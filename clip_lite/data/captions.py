@@ -5,10 +5,31 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 _SWAP = {"left": "right", "right": "left"}
 _NO_CONTENT = {"a", "an", "the", "left", "right"}
 _LEFT_RIGHT = re.compile(r"\b(left|right)\b", re.IGNORECASE)
+
+
+class Speech(NamedTuple):
+    """What training makes of captions besides cleaning them.
+
+    ``reword`` is applied to each before it is cleaned. ``group`` numbers the group of people that all
+    captions of a picture name, as they are written, where negatives or a term of the objective ask for it;
+    pictures of one number count as alike, and negative numbers are no group.
+    """
+
+    reword: Callable[[str], str] | None = None
+    group: Callable[[Sequence[str]], int] | None = None
+
+    def heard(self, caption: str) -> str:
+        """The caption as training hears it."""
+        return clean(self.reword(caption) if self.reword else caption)
+
+
+AS_WRITTEN = Speech()
 
 
 def clean(caption: str) -> str:

@@ -68,22 +68,28 @@ def _listed(mapping: Mapping[str, Any], *, leave: Sequence[str] = ()) -> Facts:
 
 def attribute(result: AuditResult) -> Facts:
     """The attribute, its groups and where its labels come from."""
-    agreement = result.data.get("label_agreement")
     facts = _listed(result.attribute)
-    if agreement is not None:
-        facts.append(("Caption labels agreeing with code-point labels", f"{100 * agreement:.1f}%"))
+    if noise := result.data.get("label_noise"):
+        share = f"{noise['disagreement']:.1%} [{noise['low']:.1%}, {noise['high']:.1%}]"
+        facts += [
+            ("Captions naming another group than the label", f"{share} of {noise['compared']:,} pictures"),
+            ("Labelled pictures whose captions name none or several", f"{noise['unnamed']:,}"),
+        ]
     return facts
 
 
 def model(result: AuditResult) -> Facts:
     """The encoder's parts and size."""
-    return _listed(result.model, leave=("eraser",))
+    return _listed(result.model, leave=("eraser", "gate"))
 
 
 def eraser(result: AuditResult) -> Facts:
-    """The eraser and the data it was fitted on; empty without one."""
+    """The eraser, the data it was fitted on, and what the gate said of each that was fitted."""
     mapping = result.model.get("eraser") or {}
-    return _listed(mapping, leave=("details",)) + _listed(mapping.get("details") or {})
+    facts = _listed(mapping, leave=("details",)) + _listed(mapping.get("details") or {}, leave=("gate",))
+    for name, verdict in (result.model.get("gate") or {}).items():
+        facts.append((f"Gate, {name}", "; ".join([verdict["decision"], *verdict["reasons"]])))
+    return facts
 
 
 def training(result: AuditResult) -> Facts:
@@ -125,7 +131,7 @@ def _flat(mapping: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, str]]:
 
 def data(result: AuditResult) -> Facts:
     """The corpus by name, digest and picture size."""
-    return _listed(result.data, leave=("splits", "sources", "limits", "label_agreement"))
+    return _listed(result.data, leave=("splits", "sources", "limits", "label_noise"))
 
 
 def splits(result: AuditResult) -> list[tuple[str, str, str]]:

@@ -9,7 +9,12 @@ from evaluation.report import wording
 from evaluation.report.grids import CHANGE, Entry, Grid, pivot
 from evaluation.results import AuditResult, Estimate
 
-COST_SECTIONS = {"retrieval": "Retrieval", "zero_shot": "Zero-shot", "probe": "Linear probe"}
+COST_SECTIONS = {
+    "retrieval": "Retrieval, captions as written",
+    "neutral_retrieval": "Retrieval, captions that name no group",
+    "zero_shot": "Zero-shot",
+    "probe": "Linear probe",
+}
 FITTED = "_fitted"
 
 

@@ -16,11 +16,37 @@ RECALLS = {"image-to-text": "retrieval/i2t_recall_10", "text-to-image": "retriev
 def summary(result: AuditResult) -> tuple[str, ...]:
     """What changed, what attackers still find, what it cost; all on the ``test`` split."""
     sentences = (
+        mitigation(result),
         leakage(result, split="test"),
         attackers(result, split="test"),
         retrieval(result, split="test"),
     )
     return tuple(filter(None, sentences))
+
+
+def mitigation(result: AuditResult) -> str:
+    """What was done about the attribute in training and after it; empty where the audit does not know.
+
+    Systems share the training: what reworded captions and the like changed is no difference between them.
+    """
+    trained = [
+        str(result.training[key]) for key in ("captions", "matching", "term") if result.training.get(key)
+    ]
+    eraser = result.model.get("eraser") or {}
+    gates = [f"{name}: {verdict['decision']}" for name, verdict in (result.model.get("gate") or {}).items()]
+    clauses = []
+    if trained:
+        clauses.append(f"trained with mitigation ({'; '.join(trained)})")
+    if eraser:
+        clauses.append(f"eraser {eraser.get('method')} of rank {eraser.get('rank')}")
+    if gates:
+        clauses.append(f"the gate before the eraser said {', '.join(gates)}")
+    if trained:
+        clauses.append(
+            "every system below but pixels and the untrained tower shares that training, so compare with a "
+            "run without --debias for what it changed and cost"
+        )
+    return _sentence(clauses) if trained or gates else ""
 
 
 def _row(result: AuditResult, name: str, system: str, split: str) -> Estimate | None:

@@ -31,6 +31,7 @@ METRICS = {
 }
 ARROWS = {"i2t": "Image → text", "t2i": "Text → image"}
 
+UTILITY = ("retrieval/", "neutral_retrieval/", "zero_shot/", "probe/")
 SIGNIFICANT = 0.05
 
 Verdict = Literal["lower", "higher", "not shown", "untested"]
@@ -65,7 +66,7 @@ def plain(key: str) -> str:
 
 def metric_label(name: str) -> str:
     """Label of a metric name without its ``_change``."""
-    if recall := re.fullmatch(r"retrieval/(i2t|t2i)_recall_(\d+)", name):
+    if recall := re.fullmatch(r"(?:neutral_)?retrieval/(i2t|t2i)_recall_(\d+)", name):
         return f"{ARROWS[recall[1]]}, R@{recall[2]}"
     if top := re.fullmatch(r"zero_shot/(.+)_top(\d+)", name):
         return f"{plain(top[1])}, top {top[2]}"
@@ -86,7 +87,7 @@ class _Style:
 
 
 def _in_points(row: Estimate) -> bool:
-    return row.unit == "fraction" and row.name.startswith(("retrieval/", "zero_shot/", "probe/"))
+    return row.unit == "fraction" and row.name.startswith(UTILITY)
 
 
 def _style(row: Estimate) -> _Style:

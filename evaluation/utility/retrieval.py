@@ -31,9 +31,10 @@ def retrieval(
     split: str,
     system: str,
     inference: Inference,
+    name: str = "retrieval",
     ks: Sequence[int] = KS,
 ) -> list[Estimate]:
-    """Rows ``retrieval/i2t_recall_{k}`` and ``retrieval/t2i_recall_{k}``.
+    """Rows ``{name}/i2t_recall_{k}`` and ``{name}/t2i_recall_{k}``.
 
     A query is a hit when one of its relevant items is among the ``k`` of highest cosine. Ties count
     against the model, so an embedding that puts everything in one place earns nothing; captions that are
@@ -50,6 +51,7 @@ def retrieval(
         clusters: ``(n,)`` names; a caption belongs to the cluster of its first image.
         split, system: for the rows.
         inference: draws and level.
+        name: of the task.
         ks: cut-offs.
 
     Raises:
@@ -68,7 +70,7 @@ def retrieval(
             fields["null"] = float(np.mean(chance))
             rows.append(
                 Estimate(
-                    name=f"retrieval/{way.name}_recall_{k}",
+                    name=f"{name}/{way.name}_recall_{k}",
                     value=value,
                     low=low,
                     high=high,
@@ -93,9 +95,10 @@ def recall_change(
     split: str,
     system: str,
     inference: Inference,
+    name: str = "retrieval",
     ks: Sequence[int] = KS,
 ) -> list[Estimate]:
-    """Rows ``retrieval/{i2t,t2i}_recall_{k}_change``: recall after minus before, paired query by query.
+    """Rows ``{name}/{i2t,t2i}_recall_{k}_change``: recall after minus before, paired query by query.
 
     The null is no change; a small p-value says that recall *fell*. Arguments and errors as in ``retrieval``.
     """
@@ -111,7 +114,7 @@ def recall_change(
             )
             rows.append(
                 Estimate(
-                    name=f"retrieval/{before.name}_recall_{k}_change",
+                    name=f"{name}/{before.name}_recall_{k}_change",
                     value=value,
                     low=low,
                     high=high,

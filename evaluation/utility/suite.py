@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from clip_lite.progress import say
@@ -18,10 +20,17 @@ ROLE_TEMPLATES = ("{}", "a picture of a {}", "an emoji of a {}")
 
 
 def utility_rows(bench: Bench, attribute: ProtectedAttribute | None) -> list[Estimate]:
-    """Retrieval, zero-shot roles, zero-shot groups of the attribute, and a linear probe."""
+    """Retrieval, zero-shot roles, zero-shot groups of the attribute, and a linear probe.
+
+    Where the attribute has neutral words, retrieval is measured once more by captions that name no group:
+    what a model earns by telling groups apart is then no utility, and models of either training can be
+    compared.
+    """
     rows: list[Estimate] = []
     for split in bench.tests:
         rows += retrieval_rows(bench, split)
+        if attribute and attribute.neutral:
+            rows += retrieval_rows(bench, split, reword=attribute.neutral_words, name="neutral_retrieval")
         if bench.corpus.role:
             rows += role_rows(bench, split, bench.corpus.role)
         if attribute:
@@ -31,10 +40,12 @@ def utility_rows(bench: Bench, attribute: ProtectedAttribute | None) -> list[Est
     return rows
 
 
-def retrieval_rows(bench: Bench, split: str) -> list[Estimate]:
+def retrieval_rows(
+    bench: Bench, split: str, *, reword: Callable[[str], str] = str, name: str = "retrieval"
+) -> list[Estimate]:
     """Any-hit recall on the canonical pictures, and its change against the unedited model."""
     keep, table = bench.where(split, bench.corpus.canonical)
-    captions, relevant = caption_index([record.captions for record in table.records])
+    captions, relevant = caption_index([[reword(c) for c in record.captions] for record in table.records])
     text = bench.subject.encoder.encode_text(captions).cpu().numpy()
     before = bench.systems[OFF][split].rows(keep).embedding
     rows: list[Estimate] = []
@@ -48,6 +59,7 @@ def retrieval_rows(bench: Bench, split: str) -> list[Estimate]:
             split=split,
             system=system,
             inference=bench.inference,
+            name=name,
         )
         if system != OFF:
             rows += recall_change(
@@ -59,6 +71,7 @@ def retrieval_rows(bench: Bench, split: str) -> list[Estimate]:
                 split=split,
                 system=system,
                 inference=bench.inference,
+                name=name,
             )
     return rows
 

@@ -46,8 +46,8 @@ def test_flags_override_yaml_and_yaml_round_trips(tmp_path: Path) -> None:
         (["--training.epoch", "3"], "training.epoch"),
         (["--training.epochs", "many"], "training.epochs"),
         (["--config", "/no/such/file.yaml"], "/no/such/file.yaml"),
-        (["--mitigation.method", "magic"], "mitigation.method"),
         (["--data.source", "imagenet"], "data.source"),
+        (["--objective.negatives", "magic"], "objective.negatives"),
     ],
 )
 def test_usage_errors_name_the_key_in_one_line(

@@ -16,6 +16,7 @@ from clip_lite.errors import UsageError
 from clip_lite.heads import ProjectionHead
 from clip_lite.model import DualEncoder
 from clip_lite.text_towers import TextTower, pooled_texts
+from debias import GroupwiseEraser, NeutralWords
 from debias.methods.random_direction import random_direction
 
 
@@ -127,13 +128,20 @@ def test_eraser_of_another_width_is_refused(model: DualEncoder) -> None:
         model.attach({"embedding": random_direction(23, rank=1, seed=0)})
 
 
+def test_eraser_that_needs_groups_is_refused(model: DualEncoder) -> None:
+    zeros, maps = torch.zeros(2, 24), torch.zeros(2, 24, 24)
+    groupwise = GroupwiseEraser(zeros, maps, zeros, method="quadratic", changes_images=True)
+    with pytest.raises(ValueError, match="'embedding' is groupwise: it needs the group of every picture"):
+        model.attach({"embedding": groupwise})
+
+
 def test_damaged_directories_are_refused(model: DualEncoder, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="is not a saved model"):
         DualEncoder.from_pretrained(tmp_path)
     model.save_pretrained(tmp_path / "model")
     config = json.loads((tmp_path / "model" / "config.json").read_text())
     (tmp_path / "model" / "config.json").write_text(json.dumps({**config, "format_version": 99}))
-    with pytest.raises(UsageError, match="format_version must be 2"):
+    with pytest.raises(UsageError, match="format_version must be 3"):
         DualEncoder.from_pretrained(tmp_path / "model")
     (tmp_path / "model" / "config.json").write_text(json.dumps({**config, "embedding_dim": 25}))
     with pytest.raises(UsageError, match="does not fit the other files") as caught:
@@ -159,3 +167,17 @@ def test_failed_save_keeps_the_old_directory(
         model.save_pretrained(tmp_path / "model")
     assert (tmp_path / "model" / "model.safetensors").read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_neutral_words_travel_and_act_on_texts_unless_switched_off(
+    model: DualEncoder, tmp_path: Path
+) -> None:
+    said, neutral = ["a man role1", "a woman role1"], model.encode_text(["a person role1"])
+    man, woman = model.encode_text(said)
+    assert not torch.allclose(man, woman, atol=1e-3)
+    model.neutral = NeutralWords({"man": "person", "woman": "person"})
+    model.save_pretrained(tmp_path / "model")
+    for each in (model, DualEncoder.from_pretrained(tmp_path / "model")):
+        assert torch.allclose(each.encode_text(said), neutral.expand(2, -1), atol=1e-6)
+        each.erase = False
+        assert torch.allclose(each.encode_text(said), torch.stack([man, woman]), atol=1e-6)

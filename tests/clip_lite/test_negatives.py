@@ -183,3 +183,41 @@ def test_by_name(name: str, kind: type, k: int) -> None:
 def test_an_unknown_name_is_refused() -> None:
     with pytest.raises(UsageError, match=r"^objective.negatives is 'soft', expected one of shifted, rolled"):
         load_negatives("soft", k=1, by="score")
+
+
+@pytest.mark.parametrize("chooser", [Shifted(), Rolled(3), Hard(2), Hard(2, "text")])
+def test_matched_negatives_are_of_the_pictures_own_group(chooser: Negatives) -> None:
+    """Groups 0 and 1, and the two ways of having none; the last picture is alone in its own."""
+    group = torch.tensor([0, 1] * 4 + [-1, -1, -2, 7])
+    view = with_false_negatives()
+    matched = chooser(view._replace(group=group, pool_group=group))
+    unmatched = chooser(view)
+    picked = matched >= 0
+    assert torch.equal(group[matched][picked], group[:, None].expand_as(matched)[picked])
+    assert not torch.equal(group[unmatched], group[:, None].expand_as(unmatched))
+    own = (matched[:, :, None] == view.own[:, None, :]).any(2)
+    assert not (own & picked).any()
+    assert matched[-1].eq(-1).all()
+    assert matched[:8].ge(0).any(dim=1).all()
+
+
+def test_matched_cached_negatives_look_at_the_pools_groups() -> None:
+    view = view_of(n=2, pool=[70, 80, 71])
+    matched = view._replace(group=torch.tensor([0, 1]), pool_group=torch.tensor([1, 0, 1]))
+    assert Cached(3)(matched).tolist() == [[-1, 1, -1], [0, -1, 2]]
+
+
+def test_with_matched_negatives_the_group_alone_tells_no_pair_apart() -> None:
+    """Embeddings that hold the group and nothing else: the loss is that of guessing, unlike with any one."""
+    group = torch.tensor([0, 0, 1, 0, 1, 1, 0, 1])
+    only_group = F.one_hot(group, D).float().requires_grad_()
+    view = view_of(n=8)._replace(image=only_group.detach(), text=only_group.detach())
+    losses = {}
+    for name, chosen in (("any", view), ("matched", view._replace(group=group, pool_group=group))):
+        negatives = take(only_group, Shifted()(chosen))
+        scale = torch.tensor(4.0, requires_grad=True)
+        losses[name] = sum(JSDLoss()(only_group, only_group, negatives, scale).values())
+        losses[f"{name} by scale"] = torch.autograd.grad(losses[name], scale, retain_graph=True)[0]
+    assert losses["any"] < losses["matched"]
+    assert losses["matched by scale"] > 0.4  # a larger score for a common group costs
+    assert losses["any by scale"] < 0.3

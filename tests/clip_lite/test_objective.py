@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 
 from clip_lite.build import build
+from clip_lite.data.captions import Speech
 from clip_lite.data.pairs import Corpus
 from clip_lite.errors import UsageError
 from clip_lite.losses.jsd import JSDLoss
@@ -120,3 +122,59 @@ def test_what_cannot_be_built_is_refused(
 ) -> None:
     with pytest.raises(UsageError, match=said):
         build(configure(**groups), corpus.splits["train"], CPU)
+
+
+def groups_of(corpus: Corpus) -> Speech:
+    return Speech(group=lambda captions: sum("woman" in c for c in captions) and 1)
+
+
+def test_matched_negatives_come_from_the_own_group(configure: Configure, corpus: Corpus) -> None:
+    config = replace(
+        configure(mitigation={"matched_negatives": True}, training={"batch_size": 64}), debias="gender"
+    )
+    built = build(config, corpus.splits["train"], CPU, speech=groups_of(corpus))
+    plain = build(
+        configure(training={"batch_size": 64}), corpus.splits["train"], CPU, speech=groups_of(corpus)
+    )
+    seen = {}
+    for name, made in (("matched", built), ("plain", plain)):
+        batch = next(made.batches.epoch(1))
+        chooser, chosen = made.step.objective.negatives, []
+        made.step.objective.negatives = lambda view, c=chooser, to=chosen: to.append(c(view)) or to[0]
+        made.step.objective(batch)
+        rows, other = (chosen[0][:, 0] >= 0), chosen[0][:, 0]
+        assert batch.group is not None
+        assert rows.double().mean() > 0.9
+        seen[name] = (batch.group[other[rows]] == batch.group[rows]).double().mean().item()
+    assert seen["matched"] == 1.0
+    assert seen["plain"] < 0.9
+
+
+class Pull:
+    """A term that only sees what it is given."""
+
+    def __call__(self, image: torch.Tensor, group: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"pull": image[group == 1].sum() * 0.5}
+
+
+@pytest.mark.parametrize("loss", ["jsd", "infonce"])
+def test_a_term_of_groups_is_added_and_backpropagated(
+    configure: Configure, corpus: Corpus, loss: str
+) -> None:
+    """In parts too, where infonce takes the towers twice."""
+    config = configure(objective={"loss": loss}, training={"accumulation": 2})
+    with_term = build(config, corpus.splits["train"], CPU, speech=groups_of(corpus), extra_terms=[Pull()])
+    without = build(config, corpus.splits["train"], CPU, speech=groups_of(corpus))
+    bias = []
+    for built in (with_term, without):
+        built.step.objective.eval()
+        terms = built.step._backward(next(built.batches.epoch(1)), 0)
+        bias.append((terms, built.model.image_head.norm.bias.grad))
+    assert set(bias[0][0]) - set(bias[1][0]) == {"pull"}
+    assert not torch.allclose(bias[0][1], bias[1][1])
+
+
+def test_a_term_without_groups_is_an_error(configure: Configure, corpus: Corpus) -> None:
+    built = build(configure(), corpus.splits["train"], CPU, extra_terms=[Pull()])
+    with pytest.raises(ValueError, match="needs batches that number them"):
+        built.step.objective(next(built.batches.epoch(1)))

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from clip_lite import text_cache
-from clip_lite.data.captions import caption_key
+from clip_lite.data.captions import Speech, caption_key
 from clip_lite.data.pairs import PairTable, Record
 from clip_lite.errors import UsageError
 from clip_lite.text_cache import LiveTexts, TextCache
@@ -109,3 +109,39 @@ def test_samples_follow_how_often_a_caption_occurs(tower: TextTower, tmp_path: P
 def test_live_texts_cannot_be_sampled(tower: TextTower) -> None:
     with pytest.raises(UsageError, match=r"objective.negatives cached .*take shifted, rolled or hard"):
         LiveTexts(tower).sample(3, np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_captions_are_reworded_before_anything_is_made_of_them(
+    tower: TextTower, tmp_path: Path, cached: bool
+) -> None:
+    """Features, keys and own keys are of the neutral captions, groups of the written ones."""
+    speech = Speech(
+        reword=lambda text: text.replace("A woman", "person").replace("man", "person"),
+        group=lambda captions: [r.captions for r in RECORDS].index(tuple(captions)) - 1,
+    )
+    texts = (
+        TextCache.build(tower, RECORDS, cache=tmp_path, speech=speech) if cached else LiveTexts(tower, speech)
+    )
+    rows = np.array([0, 1, 2])
+    drawn = texts.draw(TABLE, rows, mirrored=np.zeros(3, dtype=bool), chance=np.array([0.0, 0.0, 0.5]))
+    heard = ["person role1", "person role2", "person role1"]
+    features = drawn.text if isinstance(drawn.text, torch.Tensor) else tower(drawn.text)
+    assert torch.allclose(features, pooled_texts(tower, heard), atol=1e-5)
+    assert drawn.caption.tolist() == [caption_key(text) for text in heard]
+    assert caption_key("person role1") in drawn.own[2].tolist()
+    assert drawn.group is not None
+    assert drawn.group.tolist() == [-1, 0, 1]
+
+
+def test_sampled_captions_know_their_pictures_group(tower: TextTower, tmp_path: Path) -> None:
+    speech = Speech(group=lambda captions: len(captions))
+    sampled = TextCache.build(tower, RECORDS, cache=tmp_path, speech=speech).sample(
+        200, np.random.default_rng(0)
+    )
+    groups = {"man role1": {2, 3}, "left thing": {2, 3}, "woman role2": {1}, "dark tone": {3}}
+    assert sampled.group is not None
+    for key, group in zip(sampled.caption.tolist(), sampled.group.tolist(), strict=True):
+        name = next(name for name in groups if caption_key(name) == key)
+        assert group in groups[name]
+    assert set(sampled.group.tolist()) == {1, 2, 3}

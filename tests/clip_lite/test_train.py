@@ -69,7 +69,9 @@ def test_train_debias_audit_track_report(
         "untrained tower",
     }
     assert {row.split for row in result.rows} == {"train", "test", "openmoji"}
-    assert result.data["label_agreement"] == 1.0
+    assert result.data["label_noise"]["disagreement"] == 0.0
+    assert set(result.model["gate"]) == {"features", "embedding"}
+    assert result.find("neutral_retrieval/i2t_recall_10", system="eraser on").n > 0
     assert len(result.examples) == 3
     report = (tmp_path / "out" / "report.html").read_text()
     assert "noto artists" in report
@@ -113,12 +115,48 @@ def test_text_pca_edits_embeddings_only(small_world: list[str], tmp_path: Path) 
         *small_world,
         "--debias=gender",
         "--mitigation.method=text_pca",
+        "--mitigation.force=true",
         "--training.epochs=1",
         "--output=out",
     ]
     assert guarded(lambda: train.main(argv)) == 0
     model = DualEncoder.from_pretrained(tmp_path / "out" / "model")
     assert set(model.erasers) == {"embedding"}
+
+
+def test_an_intersection_is_suppressed_and_audited(small_world: list[str], tmp_path: Path) -> None:
+    """Of gender and skin tone, down to metric names that MLflow takes."""
+    argv = [*small_world, "--debias=gender*skin_tone", "--training.epochs=1", "--output=out"]
+    assert guarded(lambda: train.main(argv)) == 0
+    result = AuditResult.from_json((tmp_path / "out" / "audit.json").read_text())
+    assert result.attribute["groups"] == ["man & light", "man & dark", "woman & light", "woman & dark"]
+    row = result.find("leakage/gender_x_skin_tone/embedding/max", system="eraser off")
+    client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    run = client.get_run(result.provenance["mlflow"]["run_id"])
+    assert run.data.metrics[row.key] == pytest.approx(row.value)
+    assert run.info.run_name == "emoji-gender_x_skin_tone-caption_leace-seed0"
+    model = DualEncoder.from_pretrained(tmp_path / "out" / "model")
+    assert model.neutral is not None
+    assert model.neutral("a dark-skinned woman") == "a person"
+
+
+def test_captions_alone_mitigate_without_an_eraser(small_world: list[str], tmp_path: Path) -> None:
+    argv = [
+        *small_world,
+        "--debias=gender",
+        "--mitigation.method=none",
+        "--training.epochs=1",
+        "--output=out",
+    ]
+    assert guarded(lambda: train.main(argv)) == 0
+    result = AuditResult.from_json((tmp_path / "out" / "audit.json").read_text())
+    assert {row.system for row in result.rows} == {"eraser off", "pixels", "untrained tower"}
+    assert "390 of 972 captions reworded" in result.training["captions"]
+    assert "390 of 972 captions reworded" in (tmp_path / "out" / "report.html").read_text()
+    model = DualEncoder.from_pretrained(tmp_path / "out" / "model")
+    with torch.inference_mode():
+        man, woman = model.encode_text(["a man role1", "a woman role1"])
+    assert torch.equal(man, woman)
 
 
 def test_without_debias_the_attribute_is_audited_and_nothing_is_erased(
