@@ -14,12 +14,12 @@ RECALLS = {"image-to-text": "retrieval/i2t_recall_10", "text-to-image": "retriev
 
 
 def summary(result: AuditResult) -> tuple[str, ...]:
-    """What changed, what attackers still find, what it cost; all on the ``test`` split."""
+    """What changed, what is still found, what it cost, on the ``test`` split; and what was done for it."""
     sentences = (
-        mitigation(result),
         leakage(result, split="test"),
         attackers(result, split="test"),
         retrieval(result, split="test"),
+        mitigation(result),
     )
     return tuple(filter(None, sentences))
 
@@ -29,9 +29,8 @@ def mitigation(result: AuditResult) -> str:
 
     Systems share the training: what reworded captions and the like changed is no difference between them.
     """
-    trained = [
-        str(result.training[key]) for key in ("captions", "matching", "term") if result.training.get(key)
-    ]
+    told = (str(result.training.get(key) or "") for key in ("captions", "matching", "term"))
+    trained = [words.partition(": ")[0] for words in told if words]
     eraser = result.model.get("eraser") or {}
     gates = [f"{name}: {verdict['decision']}" for name, verdict in (result.model.get("gate") or {}).items()]
     clauses = []

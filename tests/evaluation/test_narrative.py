@@ -210,14 +210,14 @@ def test_a_start_inside_the_null_band_is_said(audit: AuditResult, swap: Swap) ->
     assert "with the eraser off it could not be told from chance" in narrative.leakage(inside, split="test")
 
 
-def test_the_summary_opens_with_what_was_done_in_training_and_what_the_gate_said(audit: AuditResult) -> None:
+def test_the_summary_ends_with_what_was_done_in_training_and_what_the_gate_said(audit: AuditResult) -> None:
     told = replace(
         audit,
-        training={**audit.training, "captions": "of 9 pictures, 2 of 3 captions reworded"},
+        training={**audit.training, "captions": "of 9 pictures, 2 of 3 captions reworded: man → person 2"},
         model={**audit.model, "gate": {"embedding": {"decision": "warn", "reasons": ["few rows"]}}},
     )
-    first = narrative.summary(told)[0]
-    assert first.startswith("Trained with mitigation (of 9 pictures, 2 of 3 captions reworded); eraser ")
-    assert "the gate before the eraser said embedding: warn" in first
-    assert "compare with a run without --debias" in first
+    last = narrative.summary(told)[-1]
+    assert last.startswith("Trained with mitigation (of 9 pictures, 2 of 3 captions reworded); eraser ")
+    assert "the gate before the eraser said embedding: warn" in last
+    assert "compare with a run without --debias" in last
     assert narrative.mitigation(audit) == ""
