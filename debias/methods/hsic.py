@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from debias.eraser import Eraser
+from debias.methods.base import RowFitter
 from debias.methods.leace import leace
-from debias.rows import DEFAULT_LIMIT, LabelledRows, Split
+from debias.rows import DEFAULT_LIMIT, Split
 
 BATCH = 400  # rows in each half of a batch of the search
 RATE = 0.05  # step size of the search, relative to unit directions
@@ -21,7 +22,7 @@ PERMUTATIONS = 200
 LEVEL = 0.05
 
 
-class HsicFitter:
+class HsicFitter(RowFitter):
     """Needs labels; LEACE, then the subspace a kernel attacker uses: linear and RBF attackers find less.
 
     LEACE equalises the group means of the fitted rows; the directions Q of the whitened rows that are
@@ -63,18 +64,8 @@ class HsicFitter:
     ) -> None:
         if rank < 1 or steps < 1:
             raise ValueError(f"rank and steps must be at least 1, got {rank} and {steps}")
-        self.rows = LabelledRows(dim, groups, limit=limit, seed=seed)
+        super().__init__(dim, groups, limit=limit, seed=seed)
         self.rank, self.steps, self.seed, self.strength = rank, steps, seed, strength
-
-    def update(self, x: Tensor | np.ndarray, z: Tensor | np.ndarray) -> Self:
-        """Add rows ``(n, d)`` with group indices ``(n,)``; see ``LabelledRows.update``."""
-        self.rows.update(x, z)
-        return self
-
-    def merge(self, other: HsicFitter) -> Self:
-        """Add the rows that another fitter has seen; see ``LabelledRows.merge``."""
-        self.rows.merge(other.rows)
-        return self
 
     @property
     def eraser(self) -> Eraser:
@@ -101,7 +92,7 @@ class HsicFitter:
         before, _ = hsic_test(split.held_x, split.held_z, generator)
         after, permuted = hsic_test(edit(split.held_x), split.held_z, generator)
         details = {
-            "labelled": [int(count) for count in self.rows.moments.counts],
+            "labelled": self.labelled,
             "rank": removed,
             "hsic_before": before,
             "hsic_after": after,

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Self
-
-import numpy as np
 import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score
 from torch import Tensor
 
 from debias.eraser import Eraser
-from debias.rows import DEFAULT_LIMIT, LabelledRows, Split
+from debias.methods.base import RowFitter
+from debias.rows import DEFAULT_LIMIT, Split
 
 NOISE = 1.645  # standard errors above chance: what 5% of probes without any signal exceed
 
 
-class InlpFitter:
+class InlpFitter(RowFitter):
     """Needs labels; projects out the weights of one linear probe after another: linear attackers find less.
 
     Ravfogel et al. 2020 (arXiv 2004.07667), algorithm 1: a logistic probe with balanced groups is fitted on
@@ -50,18 +48,8 @@ class InlpFitter:
     ) -> None:
         if iterations < 1:
             raise ValueError(f"iterations is {iterations}, expected at least 1")
-        self.rows = LabelledRows(dim, groups, limit=limit, seed=seed)
+        super().__init__(dim, groups, limit=limit, seed=seed)
         self.iterations, self.seed, self.strength = iterations, seed, strength
-
-    def update(self, x: Tensor | np.ndarray, z: Tensor | np.ndarray) -> Self:
-        """Add rows ``(n, d)`` with group indices ``(n,)``; see ``LabelledRows.update``."""
-        self.rows.update(x, z)
-        return self
-
-    def merge(self, other: InlpFitter) -> Self:
-        """Add the rows that another fitter has seen; see ``LabelledRows.merge``."""
-        self.rows.merge(other.rows)
-        return self
 
     @property
     def eraser(self) -> Eraser:
@@ -90,7 +78,7 @@ class InlpFitter:
             method="inlp",
             changes_images=True,
             details={
-                "labelled": [int(count) for count in self.rows.moments.counts],
+                "labelled": self.labelled,
                 "iterations": len(accuracies) - 1,
                 "balanced_accuracy": accuracies,
                 "seed": self.seed,

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from debias.eraser import Eraser
+from debias.methods.base import MomentFitter
 from debias.moments import StreamingMoments
 
 # Canonical correlations are dimensionless: sampling noise of n rows is about sqrt(d / n) and rounding about
@@ -81,7 +81,7 @@ def expected_residual(moments: StreamingMoments) -> float | None:
     return noise / max(noise, spare * explained)
 
 
-class LeaceFitter:
+class LeaceFitter(MomentFitter):
     """Needs labels; least edit without covariance: on fitted rows linear attackers are at chance.
 
     Fresh rows and nonlinear attackers keep more.
@@ -94,18 +94,8 @@ class LeaceFitter:
     """
 
     def __init__(self, dim: int, groups: int, *, design: Tensor | None = None, strength: float = 1.0) -> None:
-        self.moments = StreamingMoments(dim, groups)
+        super().__init__(dim, groups)
         self.design, self.strength = design, strength
-
-    def update(self, x: Tensor | np.ndarray, z: Tensor | np.ndarray) -> Self:
-        """Add rows ``(n, d)`` with group indices ``(n,)``; see ``StreamingMoments.update``."""
-        self.moments.update(x, z)
-        return self
-
-    def merge(self, other: LeaceFitter) -> Self:
-        """Add the rows that another fitter has seen."""
-        self.moments.merge(other.moments)
-        return self
 
     @property
     def eraser(self) -> Eraser:
@@ -114,7 +104,7 @@ class LeaceFitter:
         Raises:
             ValueError: see ``leace``, or ``strength`` is not from 0 to 1.
         """
-        details: dict[str, Any] = {"labelled": [int(count) for count in self.moments.counts]}
+        details: dict[str, Any] = {"labelled": self.labelled}
         if self.design is not None:
             details["design"] = self.design.tolist()
         return leace(self.moments, design=self.design, details=details).at_strength(self.strength)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from debias.eraser import Eraser
+from debias.methods.base import MomentFitter
 from debias.moments import StreamingMoments
 
 # Relative to the root mean square distance of a row from the mean: rounding is about 1e-16, so this cuts
@@ -16,7 +16,7 @@ from debias.moments import StreamingMoments
 GAP_FLOOR = 1e-8
 
 
-class MeanProjectionFitter:
+class MeanProjectionFitter(MomentFitter):
     """Needs labels; projects off the gaps of group means: on fitted rows linear attackers are at chance.
 
     x ↦ x − U Uᵀ (x − μ), where U spans the differences of the group means. On the fitted rows all group means
@@ -31,18 +31,8 @@ class MeanProjectionFitter:
     """
 
     def __init__(self, dim: int, groups: int, *, strength: float = 1.0) -> None:
-        self.moments = StreamingMoments(dim, groups)
+        super().__init__(dim, groups)
         self.strength = strength
-
-    def update(self, x: Tensor | np.ndarray, z: Tensor | np.ndarray) -> Self:
-        """Add rows ``(n, d)`` with group indices ``(n,)``; see ``StreamingMoments.update``."""
-        self.moments.update(x, z)
-        return self
-
-    def merge(self, other: MeanProjectionFitter) -> Self:
-        """Add the rows that another fitter has seen."""
-        self.moments.merge(other.moments)
-        return self
 
     @property
     def eraser(self) -> Eraser:
@@ -58,7 +48,7 @@ class MeanProjectionFitter:
             directions,
             method="mean_projection",
             changes_images=True,
-            details={"labelled": [int(count) for count in self.moments.counts]},
+            details={"labelled": self.labelled},
         ).at_strength(self.strength)
 
 

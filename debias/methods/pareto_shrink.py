@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Self
-
 import numpy as np
-from torch import Tensor
 
 from debias.eraser import Eraser
+from debias.methods.base import MomentFitter
 from debias.methods.mean_projection import mean_directions
-from debias.moments import StreamingMoments
 
 STATEMENT = (
     "The edit shrinks directions and removes none, so it can be undone: an attacker retrained on the edited "
@@ -17,7 +14,7 @@ STATEMENT = (
 )
 
 
-class ParetoShrinkFitter:
+class ParetoShrinkFitter(MomentFitter):
     """Needs labels; shrinks the gaps of group means; retrained linear attackers lose nothing.
 
     x ↦ x − U S Uᵀ (x − μ), where U holds the principal axes of the group means and S is diagonal. Of all such
@@ -41,18 +38,8 @@ class ParetoShrinkFitter:
     def __init__(self, dim: int, groups: int, *, trade_off: float = 10.0) -> None:
         if not 0 < trade_off < np.inf:
             raise ValueError(f"trade_off is {trade_off}, expected a finite number above 0")
-        self.moments = StreamingMoments(dim, groups)
+        super().__init__(dim, groups)
         self.trade_off = trade_off
-
-    def update(self, x: Tensor | np.ndarray, z: Tensor | np.ndarray) -> Self:
-        """Add rows ``(n, d)`` with group indices ``(n,)``; see ``StreamingMoments.update``."""
-        self.moments.update(x, z)
-        return self
-
-    def merge(self, other: ParetoShrinkFitter) -> Self:
-        """Add the rows that another fitter has seen."""
-        self.moments.merge(other.moments)
-        return self
 
     @property
     def eraser(self) -> Eraser:
@@ -71,7 +58,7 @@ class ParetoShrinkFitter:
             method="pareto_shrink",
             changes_images=True,
             details={
-                "labelled": [int(count) for count in self.moments.counts],
+                "labelled": self.labelled,
                 "trade_off": self.trade_off,
                 "kept": kept.tolist(),
                 "statement": STATEMENT,
