@@ -73,22 +73,9 @@ def build(
         layers=config.model.text_layers,
         seed=config.seed,
     )
-    torch.manual_seed(config.seed)
-    model = DualEncoder(
-        text_tower,
-        image_tower=config.model.image_tower,
-        small_images=config.model.small_images,
-        embedding_dim=config.model.embedding_dim,
-        image_size=config.data.image_size,
-        initial_scale=getattr(loss, "initial_scale", 1 / 0.07),
+    model, untrained, weights = models_of(
+        config, text_tower, device, initial_scale=getattr(loss, "initial_scale", 1 / 0.07)
     )
-    shared = {id(text_tower): text_tower} if text_tower.frozen else {}
-    untrained = copy.deepcopy(model, shared).eval()
-    weights = load_image_weights(
-        model.image_tower, config.model.image_tower, source=config.model.image_weights
-    )
-    for new in (model, untrained):
-        new.to(device).to(memory_format=torch.channels_last)
     objective = Objective(
         model,
         loss,
@@ -119,6 +106,33 @@ def build(
         device=device,
     )
     return Built(step, batches, untrained, weights)
+
+
+def models_of(
+    config: TrainConfig, text_tower: TextTower, device: torch.device, *, initial_scale: float
+) -> tuple[DualEncoder, DualEncoder, str]:
+    """The model, the same with random image weights, and where the image tower's weights come from.
+
+    Raises:
+        UsageError: an image tower or weights that cannot be had.
+    """
+    torch.manual_seed(config.seed)
+    model = DualEncoder(
+        text_tower,
+        image_tower=config.model.image_tower,
+        small_images=config.model.small_images,
+        embedding_dim=config.model.embedding_dim,
+        image_size=config.data.image_size,
+        initial_scale=initial_scale,
+    )
+    shared = {id(text_tower): text_tower} if text_tower.frozen else {}
+    untrained = copy.deepcopy(model, shared).eval()
+    weights = load_image_weights(
+        model.image_tower, config.model.image_tower, source=config.model.image_weights
+    )
+    for new in (model, untrained):
+        new.to(device).to(memory_format=torch.channels_last)
+    return model, untrained, weights
 
 
 def texts_of(tower: TextTower, pairs: PairTable, speech: Speech) -> TextCache | LiveTexts:

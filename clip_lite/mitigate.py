@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from clip_lite.config import MitigationConfig, TrainConfig
+from clip_lite.config import TrainConfig
 from clip_lite.data.captions import AS_WRITTEN, Speech
 from clip_lite.data.pairs import Corpus, PairTable
 from clip_lite.errors import CommandError, UsageError
@@ -16,7 +17,7 @@ from clip_lite.model import DualEncoder
 from clip_lite.objective import ExtraTerm, Objective
 from clip_lite.plugins import load_part
 from debias.attributes import ProtectedAttribute
-from debias.calibration import Calibration, check_method, fit_eraser, needs_task
+from debias.calibration import Calibration, check_method, fit_eraser, needs_group, needs_task
 from debias.eraser import Eraser
 from debias.gate import Verdict, judge
 from debias.methods import TEXT_METHODS
@@ -25,7 +26,6 @@ from debias.training import TERMS, group_number
 from evaluation.embed import embed
 
 NO_METHOD = "none"
-NEEDS_GROUP = frozenset({"quadratic"})
 
 
 def check_mitigation(attribute: ProtectedAttribute, corpus: Corpus, config: TrainConfig) -> None:
@@ -41,7 +41,7 @@ def check_mitigation(attribute: ProtectedAttribute, corpus: Corpus, config: Trai
         check_method(method, options)
     except ValueError as error:
         raise UsageError(f"mitigation.method: {error}, or {NO_METHOD}") from error
-    if method in NEEDS_GROUP:
+    if needs_group(method):
         raise UsageError(
             f"mitigation.method {method} needs the group of every picture that it edits, which a stored "
             "model does not know: it is a reference for python -m debias.fit"
@@ -78,7 +78,7 @@ def extra_terms(config: TrainConfig) -> Sequence[ExtraTerm]:
     Raises:
         UsageError: no such term, or options that it does not take.
     """
-    mitigation: MitigationConfig = config.mitigation
+    mitigation = config.mitigation
     if not (config.debias and mitigation.term):
         return ()
     term: ExtraTerm = load_part(
@@ -118,26 +118,24 @@ def fit_erasers(
         return Fitted({}, {})
     tables = {split: corpus.splits[split] for split in ("train", "val")}
     seen = {split: embed(model, table, f"reading {split}", device=device) for split, table in tables.items()}
-    edited = ("embedding",) if method in TEXT_METHODS else ("features", "embedding")
+    labelled = {
+        split: calibration_of(seen[split].embedding, table, attribute, corpus.classification)
+        for split, table in tables.items()
+    }
     fitted = Fitted({}, {})
-    for name in edited:
-        rows = {
-            split: calibration_of(getattr(seen[split], name), table, attribute, corpus.classification)
-            for split, table in tables.items()
-        }
+    for name in ("embedding",) if method in TEXT_METHODS else ("features", "embedding"):
+        rows, held_out = (replace(labelled[split], x=getattr(seen[split], name)) for split in tables)
         try:
             eraser = fit_eraser(
                 method,
-                rows["train"],
+                rows,
                 attribute=attribute,
                 encode_text=written(model),
                 options=config.mitigation.options,
             )
         except ValueError as error:
             raise CommandError(f"mitigation.method {method}, {name}: {error}") from error
-        verdict = judge(
-            eraser, rows["train"], groups=attribute.groups, held_out=rows["val"], seed=config.seed
-        )
+        verdict = judge(eraser, rows, groups=attribute.groups, held_out=held_out, seed=config.seed)
         fitted.verdicts[name] = verdict
         if verdict.decision != "abstain" or config.mitigation.force:
             eraser.details["gate"] = verdict.to_json()

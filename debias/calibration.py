@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -15,12 +15,11 @@ from debias.attributes import ProtectedAttribute
 from debias.eraser import Eraser, checked_strength
 from debias.methods import FITTERS, TEXT_METHODS
 from debias.methods.random_direction import random_direction
+from debias.methods.text_pca import EncodeText
 
 CAPTION_METHOD, CONTROL = "caption_leace", "random_direction"
 # What calibration gives a method by itself, so that it is no option of the person's.
 GIVEN = frozenset({"self", "dim", "groups", "tasks", "encode_text", "attribute", "mean", "design"})
-
-EncodeText = Callable[[Sequence[str]], Tensor]
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,12 +148,11 @@ def fit_eraser(
 
 
 def _fitted(method: str, calibration: Calibration, *, groups: int, options: Mapping[str, Any]) -> Eraser:
-    kind = FITTERS["leace" if method == CAPTION_METHOD else method]
     dim, columns = calibration.x.shape[1], [calibration.z]
     if needs_task(method):
         columns.append(calibration.y)
         options = {"tasks": int(calibration.y.max()) + 1, **options}
-    return kind(dim, groups, **options).update(calibration.x, *columns).eraser
+    return _maker(method)(dim, groups, **options).update(calibration.x, *columns).eraser
 
 
 def _provenance(
@@ -176,6 +174,11 @@ def needs_task(method: str) -> bool:
     return bool(getattr(FITTERS.get(method), "needs_task", False))
 
 
+def needs_group(method: str) -> bool:
+    """Whether a method's eraser has to be told the group of every row that it edits."""
+    return bool(getattr(FITTERS.get(method), "needs_group", False))
+
+
 def check_method(method: str, options: Mapping[str, Any]) -> None:
     """Refuse what no data could make right.
 
@@ -192,7 +195,7 @@ def check_method(method: str, options: Mapping[str, Any]) -> None:
         _check_value(method, name, value)
     if method not in (*TEXT_METHODS, CONTROL):
         sizes = {"tasks": 2} if needs_task(method) else {}
-        FITTERS["leace" if method == CAPTION_METHOD else method](2, 2, **sizes, **options)
+        _maker(method)(2, 2, **sizes, **options)
 
 
 def _check_value(method: str, name: str, value: Any) -> None:

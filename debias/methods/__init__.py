@@ -1,8 +1,9 @@
 """Ways to fit an ``Eraser``: one method, one file; the tables below name them for the command line.
 
 - ``FITTERS`` learn from vectors with a group index each: ``FITTERS[name](dim, groups, **options)``, then
-  ``update(x, z)`` and ``eraser``; a class with ``needs_task`` has ``update(x, z, y)`` with task labels. With
-  ``z = attribute.indices(captions)`` any of them learns from captions alone.
+  ``update(x, z)`` and ``eraser``; a class with ``needs_task`` has ``update(x, z, y)`` with task labels, the
+  eraser of one with ``needs_group`` is called with ``(x, z)``. With ``z = attribute.indices(captions)`` any
+  of them learns from captions alone.
 - ``CAPTION_FITTERS`` read captions: ``CAPTION_FITTERS[name](attribute, dim, **options)``, then
   ``update(x, captions)`` and ``eraser``.
 - ``TEXT_METHODS`` need no image: ``TEXT_METHODS[name](encode_text, attribute, **options)`` is the eraser.

@@ -30,6 +30,8 @@ class QuadraticFitter:
         groups: number of groups; O(groups · d²) memory.
     """
 
+    needs_group = True
+
     def __init__(self, dim: int, groups: int) -> None:
         self.moments = [StreamingMoments(dim, 1) for _ in range(groups)]
 
