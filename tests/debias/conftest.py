@@ -11,6 +11,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score
 from torch import Tensor
 
+from debias import Eraser, StreamingMoments
+
 Planted = Callable[..., tuple[Tensor, Tensor]]
 Probe = Callable[..., float]
 
@@ -54,3 +56,25 @@ def logistic() -> Probe:
         return float(balanced_accuracy_score(groups.numpy(), model.predict(rows.numpy())))
 
     return probe
+
+
+def any_eraser(seed: int, *, rank: int = 2, oblique: bool = False, changes_images: bool = True) -> Eraser:
+    """Any affine edit of a rank in 6 dimensions, or an oblique projection about a point."""
+    rng = np.random.default_rng(seed)
+    shapes = [(6,), (6, rank), (6, rank), (6,)]
+    mean, left, right, offset = (torch.from_numpy(rng.standard_normal(shape)) for shape in shapes)
+    if oblique:
+        right, offset = right @ torch.linalg.inv(left.T @ right), torch.zeros(6)
+    return Eraser(
+        mean, left, right, offset=offset, method="planted", changes_images=changes_images,
+        details={"labelled": (3, 4)},
+    )  # fmt: skip
+
+
+def moments_of(x: Tensor, z: Tensor) -> StreamingMoments:
+    return StreamingMoments(x.shape[1], int(z.max()) + 1).update(x, z)
+
+
+def largest_gap(x: Tensor, z: Tensor) -> float:
+    means = moments_of(x, z).group_means
+    return float((means[:, None] - means[None]).abs().max())

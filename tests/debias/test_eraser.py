@@ -1,10 +1,6 @@
 from __future__ import annotations
 
-import ast
-import hashlib
 import json
-import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,33 +8,19 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors.torch import load_file, save_file
 from torch import nn
 
 from debias import Eraser, EraserFileError, random_direction
 from debias import eraser as module
+from tests.debias.conftest import any_eraser
 
-KEPT_FILES = ("eraser", "eraser_files", "groupwise")
 EYE = torch.eye(6, dtype=torch.float64)
 few = settings(derandomize=True, deadline=None, max_examples=40)
 
 
-def planted(seed: int, *, rank: int = 2, oblique: bool = False, changes_images: bool = True) -> Eraser:
-    """Any affine edit of a rank in 6 dimensions, or an oblique projection about a point."""
-    rng = np.random.default_rng(seed)
-    shapes = [(6,), (6, rank), (6, rank), (6,)]
-    mean, left, right, offset = (torch.from_numpy(rng.standard_normal(shape)) for shape in shapes)
-    if oblique:
-        right, offset = right @ torch.linalg.inv(left.T @ right), torch.zeros(6)
-    return Eraser(
-        mean, left, right, offset=offset, method="planted", changes_images=changes_images,
-        details={"labelled": (3, 4)},
-    )  # fmt: skip
-
-
 @pytest.fixture
 def eraser() -> Eraser:
-    return planted(0)
+    return any_eraser(0)
 
 
 @pytest.fixture
@@ -89,7 +71,7 @@ def test_the_offset_is_zero_by_default(eraser: Eraser, x: torch.Tensor) -> None:
 @few
 @given(st.integers(0, 10**6), st.integers(0, 3), st.integers(0, 3))
 def test_one_edit_after_the_other_is_one_edit(seed: int, first: int, second: int) -> None:
-    a, b = planted(seed, rank=first), planted(seed + 1, rank=second, changes_images=False)
+    a, b = any_eraser(seed, rank=first), any_eraser(seed + 1, rank=second, changes_images=False)
     x = torch.from_numpy(np.random.default_rng(seed).standard_normal((4, 6)))
     both = a.then(b)
     torch.testing.assert_close(both(x), b(a(x)), rtol=1e-9, atol=1e-9)
@@ -102,7 +84,7 @@ def test_one_edit_after_the_other_is_one_edit(seed: int, first: int, second: int
 @few
 @given(st.integers(0, 10**6), st.integers(1, 3))
 def test_an_idempotent_edit_after_itself_has_the_same_rank(seed: int, rank: int) -> None:
-    once = planted(seed, rank=rank, oblique=True)
+    once = any_eraser(seed, rank=rank, oblique=True)
     x = torch.from_numpy(np.random.default_rng(seed).standard_normal((4, 6)))
     assert once.then(once).rank == rank
     torch.testing.assert_close(once.then(once)(x), once(x), rtol=1e-6, atol=1e-6)
@@ -122,7 +104,7 @@ def test_erasers_that_do_not_fit_are_not_joined(eraser: Eraser) -> None:
 @few
 @given(st.integers(0, 10**6), st.floats(0, 1))
 def test_strength_goes_linearly_from_nothing_to_the_full_edit(seed: int, strength: float) -> None:
-    eraser = planted(seed)
+    eraser = any_eraser(seed)
     x = torch.from_numpy(np.random.default_rng(seed).standard_normal((4, 6)))
     part = eraser.at_strength(strength)
     torch.testing.assert_close(part(x), x + strength * (eraser(x) - x), rtol=1e-12, atol=1e-12)
@@ -141,19 +123,19 @@ def test_another_strength_is_refused(eraser: Eraser, strength: float) -> None:
 @given(st.integers(0, 10**6), st.floats(-9, 9), st.floats(0, 0.99))
 def test_invertible_means_that_the_edit_can_be_undone(seed: int, exponent: float, strength: float) -> None:
     """Whatever the scale that left and right are split at: projections cannot, shrinking and shifting can."""
-    projection, scale = planted(seed, oblique=True), 10**exponent
+    projection, scale = any_eraser(seed, oblique=True), 10**exponent
     mixing = torch.from_numpy(np.random.default_rng(seed).standard_normal((2, 2))) + 3 * torch.eye(2)
     left, right = projection.left @ mixing * scale, projection.right @ torch.linalg.inv(mixing).T / scale
     again = Eraser(projection.mean, left, right, method="planted", changes_images=True)
     assert not projection.invertible
     assert not again.invertible
-    assert not projection.then(planted(seed, rank=1)).invertible
+    assert not projection.then(any_eraser(seed, rank=1)).invertible
     assert again.at_strength(strength).invertible
 
 
 def test_invertible_is_asked_of_the_whole_edit(x: torch.Tensor) -> None:
     """A random edit of rank 2 is undone by solving with I − left rightᵀ; one that shrinks to 1e-9 is not."""
-    eraser = planted(3)
+    eraser = any_eraser(3)
     assert eraser.invertible
     undone = torch.linalg.solve(
         EYE - eraser.left @ eraser.right.T, (eraser(x) - eraser.offset - eraser.mean).mT
@@ -220,17 +202,6 @@ def test_it_owns_its_numbers() -> None:
     assert eraser.left.data_ptr() != eraser.right.data_ptr()
 
 
-def test_save_and_load_round_trip(eraser: Eraser, x: torch.Tensor, tmp_path: Path) -> None:
-    eraser.save(tmp_path / "new" / "folder")
-    loaded = Eraser.load(str(tmp_path / "new" / "folder"))
-    assert torch.equal(loaded(x), eraser(x))
-    assert loaded.spec() == eraser.spec()
-    assert sorted(path.name for path in (tmp_path / "new" / "folder").iterdir()) == [
-        "eraser.json",
-        "eraser.safetensors",
-    ]
-
-
 def test_spec_restores_through_the_parents_state(eraser: Eraser, x: torch.Tensor) -> None:
     spec = json.loads(json.dumps(eraser.spec()))
     assert spec == {
@@ -246,71 +217,6 @@ def test_spec_restores_through_the_parents_state(eraser: Eraser, x: torch.Tensor
     copy.load_state_dict(parent.state_dict())
     assert torch.equal(copy["e"](x), eraser(x))
     assert copy["e"].spec() == eraser.spec()
-
-
-def test_rank_zero_changes_nothing_and_travels(x: torch.Tensor, tmp_path: Path) -> None:
-    empty = Eraser(torch.ones(6), torch.zeros(6, 0), torch.zeros(6, 0), method="none", changes_images=False)
-    empty.save(tmp_path)
-    assert torch.equal(Eraser.load(tmp_path)(x), x)
-
-
-def _edit_spec(folder: Path, **changes: Any) -> None:
-    path = folder / "eraser.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
-
-
-def _flip_a_byte(folder: Path) -> None:
-    path = folder / "eraser.safetensors"
-    content = bytearray(path.read_bytes())
-    content[-1] ^= 1
-    path.write_bytes(content)
-
-
-def _swap_tensors(folder: Path) -> None:
-    """Another file with the digest to match: only the shapes give it away."""
-    path = folder / "eraser.safetensors"
-    save_file({name: tensor[:5].contiguous() for name, tensor in load_file(path).items()}, path)
-    _edit_spec(folder, sha256=hashlib.sha256(path.read_bytes()).hexdigest())
-
-
-def _no_safetensors(folder: Path) -> None:
-    (folder / "eraser.safetensors").write_bytes(b"pickle")
-    _edit_spec(folder, sha256=hashlib.sha256(b"pickle").hexdigest())
-
-
-@pytest.mark.parametrize(
-    ("damage", "expected"),
-    [
-        (_flip_a_byte, "does not have the sha256"),
-        (_swap_tensors, "holds .* expected"),
-        (_no_safetensors, "is not a safetensors file"),
-        (lambda folder: (folder / "eraser.safetensors").unlink(), "is not a saved eraser"),
-        (lambda folder: (folder / "eraser.json").unlink(), "is not a saved eraser"),
-        (lambda folder: (folder / "eraser.json").write_text("{"), "is not a saved eraser"),
-        (
-            lambda folder: (folder / "eraser.json").write_text("[]"),
-            "schema_version is None, this release reads 2",
-        ),
-        (lambda folder: _edit_spec(folder, schema_version=1), "schema_version is 1, this release reads 2"),
-        (lambda folder: _edit_spec(folder, dim=7), "holds .* expected"),
-        (lambda folder: _edit_spec(folder, kind="bent"), "kind is 'bent', expected affine or groupwise"),
-        (lambda folder: _edit_spec(folder, kind="groupwise"), "groups is None, expected int"),
-        (lambda folder: _edit_spec(folder, rank=9), "rank is 9, expected 0 to dim, which is 6"),
-        (
-            lambda folder: _edit_spec(folder, dim="6", details=None),
-            "dim is '6', expected int; details is None, ",
-        ),
-    ],
-)
-def test_damaged_files_are_refused_in_one_line(
-    eraser: Eraser, tmp_path: Path, damage: Any, expected: str
-) -> None:
-    eraser.save(tmp_path)
-    assert Eraser.load(tmp_path).rank == 2
-    damage(tmp_path)
-    with pytest.raises(EraserFileError, match=expected) as caught:
-        Eraser.load(tmp_path)
-    assert "\n" not in str(caught.value)
 
 
 def test_an_incomplete_spec_is_refused(eraser: Eraser) -> None:
@@ -333,22 +239,3 @@ def test_misfits_are_refused(eraser: Eraser) -> None:
         Eraser(zeros, sides / 0, sides, method="planted", changes_images=True)
     with pytest.raises(TypeError, match="not JSON serializable"):
         Eraser(zeros, sides, sides, method="planted", changes_images=True, details={"x": zeros})
-
-
-def test_the_files_are_leaves() -> None:
-    """A saved model needs them to load: torch, numpy, safetensors, the standard library and one another."""
-    imported = set()
-    for name in KEPT_FILES:
-        source = Path(module.__file__).with_name(f"{name}.py").read_text(encoding="utf-8")
-        for node in ast.walk(ast.parse(source)):
-            if isinstance(node, ast.Import):
-                imported |= {alias.name for alias in node.names}
-            elif isinstance(node, ast.ImportFrom):
-                imported.add(node.module or "debias")
-    own = {name for name in imported if name.split(".")[0] == "debias"}
-    assert own <= {f"debias.{name}" for name in KEPT_FILES}
-    assert {name.split(".")[0] for name in imported - own} - sys.stdlib_module_names == {
-        "torch",
-        "numpy",
-        "safetensors",
-    }

@@ -10,15 +10,11 @@ from torch import Tensor
 
 from debias import LeaceFitter, random_direction
 from debias.methods.mean_projection import MeanProjectionFitter
+from tests.debias.conftest import largest_gap
 
 Planted = Callable[..., tuple[Tensor, Tensor]]
 Probe = Callable[..., float]
 D = 12
-
-
-def largest_gap(x: Tensor, z: Tensor) -> float:
-    means = torch.stack([x[z == group].mean(0) for group in z.unique()])
-    return float((means[:, None] - means[None]).abs().max())
 
 
 @pytest.mark.parametrize("shares", [(0.5, 0.5), (0.9, 0.1), (0.5, 0.3, 0.2), (0.3, 0.3, 0.2, 0.1, 0.1)])
