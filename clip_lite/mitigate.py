@@ -17,7 +17,14 @@ from clip_lite.model import DualEncoder
 from clip_lite.objective import ExtraTerm, Objective
 from clip_lite.plugins import load_part
 from debias.attributes import ProtectedAttribute
-from debias.calibration import Calibration, check_method, fit_eraser, needs_group, needs_task
+from debias.calibration import (
+    Calibration,
+    available_methods,
+    check_method,
+    fit_eraser,
+    needs_group,
+    needs_task,
+)
 from debias.eraser import Eraser
 from debias.gate import Verdict, judge
 from debias.methods import TEXT_METHODS
@@ -40,7 +47,9 @@ def check_mitigation(attribute: ProtectedAttribute, corpus: Corpus, config: Trai
     try:
         check_method(method, options)
     except ValueError as error:
-        raise UsageError(f"mitigation.method: {error}, or {NO_METHOD}") from error
+        known = method in available_methods()
+        key, other = ("mitigation.options", "") if known else ("mitigation.method", f", or {NO_METHOD}")
+        raise UsageError(f"{key}: {error}{other}") from error
     if needs_group(method):
         raise UsageError(
             f"mitigation.method {method} needs the group of every picture that it edits, which a stored "

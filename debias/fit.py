@@ -40,7 +40,8 @@ HELD_OUT = 0.2  # of the clusters: enough to see harm, and the fit keeps most of
 CONTROL_LINE = {CONTROL: "The control: removes random directions; leaves the attribute about as it was."}
 METHODS = "\n".join(f"  {name}: {line}" for name, line in (describe_methods() | CONTROL_LINE).items())
 DESCRIPTION = f"""Fit an eraser for a protected attribute, judge it on held-out clusters, write it to a
-folder. Groups are read from captions; no image needs a label.
+folder. Groups are read from captions, and no image needs a label; where rows have labels of their own,
+methods other than caption_leace go by these.
 
   {PROG} --model runs/NAME/model --attribute gender --output erasers/gender
       a model trained here, on the training pictures of the embedded corpus
