@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import json
 import math
+import numbers
 import os
+import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+NOT_IN_KEYS = re.compile(r"[^\w\-./: ]+", re.ASCII)  # what MLflow refuses in a metric's name
+
+
+NUMBERS = ("value", "low", "high", "null", "null_low", "null_high", "p_value", "p_adjusted")
+COUNTS = ("n", "n_clusters")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,8 +30,10 @@ class Estimate:
         low, high: 95% interval; ``None`` where no interval is defined.
         null: what the metric is expected to be when nothing is there to find (chance).
         null_low, null_high: central 95% of the null distribution.
-        p_value: one-sided permutation p-value against the null.
-        n: observations the value rests on; ``n_clusters``: independent ones (stems, images).
+        p_value: one-sided permutation p-value against the null, unless the metric says otherwise.
+        p_adjusted: the same after Holm's correction over the tests of its family, system and split.
+        n: observations the value rests on; ``n_clusters``: independent ones (stems, images);
+            ``n_by_group``: of each group, where the metric compares groups.
         group: the protected group the row is about, ``""`` for all.
         split: the data the value was measured on, e.g. ``test``.
         system: what was measured, e.g. ``eraser off``, ``eraser on``, ``pixels``.
@@ -44,22 +53,42 @@ class Estimate:
     null_low: float | None = None
     null_high: float | None = None
     p_value: float | None = None
+    p_adjusted: float | None = None
     n_clusters: int | None = None
+    n_by_group: Mapping[str, int] = field(default_factory=dict)
     group: str = ""
     unit: str = "fraction"
 
     def __post_init__(self) -> None:
-        """Refuse numbers that JSON and MLflow cannot carry."""
-        for item in fields(self):
-            number = getattr(self, item.name)
-            if isinstance(number, float) and not math.isfinite(number):
-                raise ValueError(f"Estimate {self.name!r}: {item.name} is {number}, expected a finite number")
+        """Make plain numbers of numpy's, and refuse what JSON, MLflow or a reader cannot take."""
+        if not self.name:
+            raise ValueError("an Estimate needs a name")
+        for item in (*NUMBERS, *COUNTS):
+            self._plain(item, optional=item not in ("value", "n"))
+        for chance in ("p_value", "p_adjusted"):
+            number = getattr(self, chance)
+            if number is not None and not 0 <= number <= 1:
+                raise ValueError(f"Estimate {self.name!r}: {chance} is {number}, expected 0 to 1")
+        if self.low is not None and self.high is not None and self.low > self.high:
+            raise ValueError(f"Estimate {self.name!r}: low {self.low} is above high {self.high}")
+
+    def _plain(self, item: str, *, optional: bool) -> None:
+        number: Any = getattr(self, item)
+        if optional and number is None:
+            return
+        whole = item in COUNTS
+        if not isinstance(number, numbers.Real) or not math.isfinite(number) or (whole and number < 0):
+            expected = "a count" if whole else "a finite number"
+            raise ValueError(f"Estimate {self.name!r}: {item} is {number!r}, expected {expected}")
+        plain: float = float(number)
+        object.__setattr__(self, item, int(plain) if whole else plain)
 
     @property
     def key(self) -> str:
-        """MLflow metric key ``split/system/name`` with spaces made underscores."""
+        """MLflow metric key ``split/system/name/group`` with spaces made underscores, ``&`` written out."""
         group = f"/{self.group}" if self.group else ""
-        return f"{self.split}/{self.system}/{self.name}{group}".replace(" ", "_")
+        spelled = f"{self.split}/{self.system}/{self.name}{group}".replace("&", "and")
+        return NOT_IN_KEYS.sub("_", spelled).replace(" ", "_")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,9 +169,12 @@ class AuditResult:
         version = raw.get("schema_version") if isinstance(raw, dict) else None
         if version != SCHEMA_VERSION:
             raise ValueError(f"audit schema version is {version!r}, this release reads {SCHEMA_VERSION}")
-        raw["rows"] = tuple(Estimate(**row) for row in raw["rows"])
-        raw["examples"] = tuple(_example(item) for item in raw["examples"])
-        return cls(**raw)
+        try:
+            raw["rows"] = tuple(Estimate(**row) for row in raw["rows"])
+            raw["examples"] = tuple(_example(item) for item in raw["examples"])
+            return cls(**raw)
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"not an audit of schema version {SCHEMA_VERSION}: {error}") from error
 
     def save(self, path: Path) -> None:
         """Write JSON atomically."""

@@ -6,7 +6,9 @@ import math
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from evaluation.results import AuditResult, Estimate, Example
@@ -45,9 +47,9 @@ def test_round_trip(result: AuditResult, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["audit.json"]
 
 
-@pytest.mark.parametrize("text", ["{}", "[]", '{"schema_version": 2}'])
+@pytest.mark.parametrize("text", ["{}", "[]", '{"schema_version": 1}'])
 def test_other_versions_are_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="this release reads 1"):
+    with pytest.raises(ValueError, match="this release reads 2"):
         AuditResult.from_json(text)
 
 
@@ -75,3 +77,31 @@ def test_key_is_a_name_that_mlflow_accepts() -> None:
     key = replace(row(), group="man").key
     assert key == "test/eraser_off/leakage/gender/embedding/max/man"
     assert re.fullmatch(r"[\w/. -]+", key)
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"value": "high"}, "value is 'high', expected a finite number"),
+        ({"value": None}, "value is None"),
+        ({"p_value": 7.0}, "p_value is 7.0, expected 0 to 1"),
+        ({"n": -3}, "n is -3, expected a count"),
+        ({"low": 0.9, "high": 0.1}, "low 0.9 is above high 0.1"),
+        ({"name": ""}, "needs a name"),
+        ({"value": np.float32("nan")}, "expected a finite number"),
+    ],
+)
+def test_rows_that_make_no_sense_are_refused(changed: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        row(**changed)
+
+
+def test_numbers_of_numpy_become_plain() -> None:
+    made = row(value=np.float32(0.5), n=np.int64(3), p_value=np.float64(0.25))
+    assert [type(number) for number in (made.value, made.n, made.p_value)] == [float, int, float]
+
+
+@pytest.mark.parametrize("text", ['{"schema_version": 2}', '{"schema_version": 2, "rows": [{"odd": 1}]}'])
+def test_what_is_no_audit_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="not an audit of schema version 2"):
+        AuditResult.from_json(text)
