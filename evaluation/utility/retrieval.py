@@ -1,222 +1,144 @@
-"""Any-hit recall@k between images and captions, in both directions (Karpathy & Fei-Fei 2015)."""
+"""Any-hit recall@k and median rank between images and captions, both ways (Karpathy & Fei-Fei 2015)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import hypergeom
+from scipy.sparse import csr_array
 
-from evaluation.inference import (
-    Inference,
-    cluster_count,
-    mean_interval,
-    null_fields,
-    paired_mean_difference,
-)
+from evaluation.inference import Inference, null_fields, permutation_p, resampled_counts
+from evaluation.inference.bootstrap import BLOCK_CELLS
 from evaluation.results import Estimate
+from evaluation.setting import Setting
+from evaluation.utility.ranks import QueryRanks, Ranks, retrieval_ranks
 
 KS = (1, 5, 10)
-BLOCK_CELLS = 2**22
-TIE = 1e-12
 
 
 def retrieval(
-    image: np.ndarray,
-    text: np.ndarray,
-    relevant: Sequence[np.ndarray],
-    *,
-    clusters: np.ndarray,
-    split: str,
-    system: str,
-    inference: Inference,
-    name: str = "retrieval",
-    ks: Sequence[int] = KS,
+    ranks: Ranks, *, at: Setting, name: str = "retrieval", ks: Sequence[int] = KS
 ) -> list[Estimate]:
-    """Rows ``{name}/i2t_recall_{k}`` and ``{name}/t2i_recall_{k}``.
+    """Rows ``{name}/{i2t,t2i}_recall_{k}`` and ``{name}/{i2t,t2i}_median_rank``.
 
-    A query is a hit when one of its relevant items is among the ``k`` of highest cosine. Ties count
-    against the model, so an embedding that puts everything in one place earns nothing; captions that are
-    word for word the same therefore belong in ``relevant`` of every image they describe.
+    A query is a hit when one of its relevant items is among the ``k`` of highest cosine; ties count against
+    the model (``retrieval_ranks``). The median rank is that of the best relevant item.
 
-    The null is the exact chance of a hit under a random ranking (hypergeometric, by the number of relevant
-    items of each query). Its spread and the p-value come from simulated random rankings in which all
-    queries of a cluster hit or miss together: near-duplicates do so, and the band is then wide enough.
+    The null of a recall is the exact chance of a hit under a random ranking (hypergeometric, by the number of
+    relevant items of each query). Its spread, the p-values and the null of the median rank come from
+    simulated random rankings in which all queries of a cluster fare alike: near-duplicates do so, and the
+    band is then wide enough.
 
     Args:
-        image: embeddings ``(n, d)``, of any length; zero vectors earn nothing.
-        text: embeddings ``(m, d)``.
-        relevant: for each image the indices of its captions in ``text``.
-        clusters: ``(n,)`` names; a caption belongs to the cluster of its first image.
-        split, system: for the rows.
-        inference: draws and level.
+        ranks: of one system.
+        at: ``clusters`` has one name for each image.
         name: of the task.
         ks: cut-offs.
 
     Raises:
-        ValueError: an image without caption, a caption without image, an index out of range, shapes that do
-            not fit, embeddings that are not finite, or fewer than two clusters.
+        ValueError: not one cluster per image, or fewer than two.
     """
-    pairs = _pairs(relevant, len(image), len(text))
     rows = []
-    for way in _directions(image, text, pairs, clusters):
-        rank, total = _ranks(way), len(way.items)
-        for k in ks:
-            hits = rank <= k
-            value, low, high = mean_interval(hits, way.clusters, inference)
-            chance = hypergeom.sf(0, total, np.bincount(way.query), min(k, total))
-            fields = null_fields(value, _chance_draws(chance, way.clusters, inference), inference)
-            fields["null"] = float(np.mean(chance))
-            rows.append(
-                Estimate(
-                    name=f"{name}/{way.name}_recall_{k}",
-                    value=value,
-                    low=low,
-                    high=high,
-                    **fields,
-                    n=len(hits),
-                    n_clusters=cluster_count(way.clusters),
-                    split=split,
-                    system=system,
-                    higher_is_better=True,
-                )
-            )
+    for way in ranks.directions:
+        here = _queries_at(way, at)
+        chance = _RandomRanking(way)
+        *recalls, medians = chance.draws(ks, here.clusters, at.inference).T
+        for k, drawn in zip(ks, recalls, strict=True):
+            hits = way.rank <= k
+            fields = null_fields(float(hits.mean()), drawn, at.inference)
+            fields["null"] = chance.recall(k)
+            rows.append(here.mean(f"{name}/{way.name}_recall_{k}", hits, higher_is_better=True, **fields))
+        rows.append(_median_row(f"{name}/{way.name}_median_rank", way.rank, medians, here))
     return rows
 
 
 def recall_change(
-    before_image: np.ndarray,
-    after_image: np.ndarray,
-    text: np.ndarray,
-    relevant: Sequence[np.ndarray],
-    *,
-    clusters: np.ndarray,
-    split: str,
-    system: str,
-    inference: Inference,
-    name: str = "retrieval",
-    ks: Sequence[int] = KS,
+    before: Ranks, after: Ranks, *, at: Setting, name: str = "retrieval", ks: Sequence[int] = KS
 ) -> list[Estimate]:
     """Rows ``{name}/{i2t,t2i}_recall_{k}_change``: recall after minus before, paired query by query.
 
-    The null is no change; a small p-value says that recall *fell*. Arguments and errors as in ``retrieval``.
+    The null is no change; a small p-value says that recall *fell*. Arguments as in ``retrieval``.
+
+    Raises:
+        ValueError: ranks of different queries, not one cluster per image, or fewer than two.
     """
-    pairs = _pairs(relevant, len(before_image), len(text))
-    first = _directions(before_image, text, pairs, clusters)
-    second = _directions(after_image, text, pairs, clusters)
-    rows = []
-    for before, after in zip(first, second, strict=True):
-        rank_before, rank_after = _ranks(before), _ranks(after)
-        for k in ks:
-            value, low, high, p_value = paired_mean_difference(
-                rank_after <= k, rank_before <= k, before.clusters, inference
-            )
-            rows.append(
-                Estimate(
-                    name=f"{name}/{before.name}_recall_{k}_change",
-                    value=value,
-                    low=low,
-                    high=high,
-                    null=0.0,
-                    p_value=p_value,
-                    n=len(rank_after),
-                    n_clusters=cluster_count(before.clusters),
-                    split=split,
-                    system=system,
-                    higher_is_better=True,
-                )
-            )
-    return rows
+    return [
+        _queries_at(new, at).change(
+            f"{name}/{new.name}_recall_{k}", new.rank <= k, old.rank <= k, higher_is_better=True
+        )
+        for old, new in zip(before.directions, after.directions, strict=True)
+        for k in ks
+    ]
 
 
 def recall_at(
     image: np.ndarray, text: np.ndarray, relevant: Sequence[np.ndarray], ks: Sequence[int] = KS
 ) -> dict[str, float]:
-    """Recalls of ``retrieval`` without uncertainty, keyed ``i2t_recall_{k}`` and ``t2i_recall_{k}``."""
-    pairs = _pairs(relevant, len(image), len(text))
-    return {
-        f"{way.name}_recall_{k}": float(np.mean(rank <= k))
-        for way in _directions(image, text, pairs, np.arange(len(image)))
-        for rank in [_ranks(way)]
-        for k in ks
-    }
+    """Recalls of ``retrieval`` without uncertainty, keyed ``i2t_recall_{k}`` and ``t2i_recall_{k}``.
 
-
-def unit_rows(x: np.ndarray) -> np.ndarray:
-    """Rows of ``x`` at length one, in float64; a zero row stays zero.
-
-    Raises:
-        ValueError: a number that is not finite.
+    Arguments and errors as in ``retrieval_ranks``.
     """
-    x = np.asarray(x, dtype=np.float64)
-    if not np.isfinite(x).all():
-        raise ValueError("embeddings hold numbers that are not finite")
-    length = np.linalg.norm(x, axis=-1, keepdims=True)
-    return np.divide(x, length, out=np.zeros_like(x), where=length > 0)
+    ways = retrieval_ranks(image, text, relevant).directions
+    return {f"{way.name}_recall_{k}": float(np.mean(way.rank <= k)) for way in ways for k in ks}
 
 
-class _Direction(NamedTuple):
-    """Unit queries and items, their relevant (query, item) indices sorted by query, clusters of queries."""
-
-    name: str
-    queries: np.ndarray
-    items: np.ndarray
-    query: np.ndarray
-    item: np.ndarray
-    clusters: np.ndarray
+def _queries_at(way: QueryRanks, at: Setting) -> Setting:
+    images = way.items if way.name == "t2i" else len(way.rank)
+    if len(at) != images:
+        raise ValueError(f"{images} images but {len(at)} cluster names")
+    return at.where(way.image)
 
 
-def _pairs(relevant: Sequence[np.ndarray], images: int, texts: int) -> tuple[np.ndarray, np.ndarray]:
-    if len(relevant) != images:
-        raise ValueError(f"{images} images but captions for {len(relevant)}")
-    captions = [np.unique(np.asarray(each, dtype=np.intp)) for each in relevant]
-    image = np.repeat(np.arange(images), [len(each) for each in captions])
-    text = np.concatenate(captions)
-    if len(text) and not 0 <= text.min() <= text.max() < texts:
-        raise ValueError(f"a caption index is outside 0..{texts - 1}")
-    for what, index, count in (("image", image, images), ("text", text, texts)):
-        lone = np.flatnonzero(np.bincount(index, minlength=count) == 0)
-        if len(lone):
-            raise ValueError(f"{what} {lone[0]} has nothing relevant to it ({len(lone)} such)")
-    return image, text
+class _RandomRanking:
+    """Best ranks of one direction's queries when items are ranked at random."""
+
+    def __init__(self, way: QueryRanks) -> None:
+        sizes, self.size = np.unique(way.relevant, return_inverse=True)
+        ahead = np.arange(way.items)
+        # the first k items hold none of r relevant ones with chance (N-r)/N * (N-r-1)/(N-1) * ...
+        missed = np.maximum(way.items - sizes[:, None] - ahead, 0) / (way.items - ahead)
+        self.reached = 1 - np.cumprod(missed, axis=1)
+
+    def recall(self, k: int) -> float:
+        """Mean chance of a hit among the first ``k``."""
+        return float(self.reached[self.size, min(k, self.reached.shape[1]) - 1].mean())
+
+    def draws(self, ks: Sequence[int], clusters: np.ndarray, inference: Inference) -> np.ndarray:
+        """Recall at each of ``ks`` and the median rank in every draw, ``(permutations, len(ks) + 1)``.
+
+        One uniform number moves all queries of a cluster.
+        """
+        names, cluster = np.unique(clusters, return_inverse=True)
+        rng = inference.rng(3)
+        drawn = np.empty((inference.permutations, len(ks) + 1))
+        for row in drawn:
+            uniform = rng.random(len(names))
+            best = np.stack([1 + np.searchsorted(each, uniform, side="right") for each in self.reached])
+            rank = best[self.size, cluster]
+            row[:] = [*(np.mean(rank <= k) for k in ks), np.median(rank)]
+        return drawn
 
 
-def _directions(
-    image: np.ndarray, text: np.ndarray, pairs: tuple[np.ndarray, np.ndarray], clusters: np.ndarray
-) -> tuple[_Direction, _Direction]:
-    image, text = unit_rows(image), unit_rows(text)
-    by_text = np.argsort(pairs[1], kind="stable")
-    owner, caption = pairs[0][by_text], pairs[1][by_text]
-    first_owner = owner[np.flatnonzero(np.diff(caption, prepend=-1))]
-    return (
-        _Direction("i2t", image, text, *pairs, clusters),
-        _Direction("t2i", text, image, caption, owner, clusters[first_owner]),
-    )
+def _median_row(name: str, rank: np.ndarray, null: np.ndarray, at: Setting) -> Estimate:
+    value = float(np.median(rank))
+    low, high = at.inference.interval(_median_draws(rank, at.clusters, at.inference))
+    fields = null_fields(value, null, at.inference)
+    fields["p_value"] = permutation_p(-value, -null)
+    return at.row(name, value, higher_is_better=False, low=low, high=high, unit="rank", **fields)
 
 
-def _ranks(way: _Direction) -> np.ndarray:
-    """Rank ``(q,)`` of each query's best relevant item; items that are not relevant win ties.
-
-    Scores are held for a block of queries at a time.
-    """
-    _, queries, items, query, item, _ = way
-    starts = np.searchsorted(query, np.arange(len(queries) + 1))
-    block = max(1, BLOCK_CELLS // len(items))
-    ranks = np.empty(len(queries), dtype=np.intp)
-    for low in range(0, len(queries), block):
-        high = min(low + block, len(queries))
-        scores = queries[low:high] @ items.T
-        span = slice(starts[low], starts[high])
-        row, column = query[span] - low, item[span]
-        best = np.maximum.reduceat(scores[row, column], starts[low:high] - starts[low])
-        scores[row, column] = -np.inf
-        ranks[low:high] = 1 + np.count_nonzero(scores >= best[:, None] - TIE, axis=1)
-    return ranks
-
-
-def _chance_draws(chance: np.ndarray, clusters: np.ndarray, inference: Inference) -> np.ndarray:
-    names, codes = np.unique(clusters, return_inverse=True)
-    rng = inference.rng(3)
-    draws = (rng.random(len(names)) for _ in range(inference.permutations))
-    return np.array([np.mean(drawn[codes] < chance) for drawn in draws])
+def _median_draws(values: np.ndarray, clusters: np.ndarray, inference: Inference) -> np.ndarray:
+    """Medians ``(resamples,)`` of ``values`` ``(n,)`` in resamples of the clusters."""
+    names, cluster = np.unique(clusters, return_inverse=True)
+    levels, level = np.unique(values, return_inverse=True)
+    shape = (len(levels), len(names))
+    held = csr_array((np.ones(len(values)), (level, cluster)), shape=shape)
+    step = max(1, BLOCK_CELLS // len(levels))
+    draws = []
+    for counts in resampled_counts(len(names), inference):
+        for low in range(0, len(counts), step):
+            below = np.cumsum(held @ counts[low : low + step].T.astype(np.float64), axis=0)
+            half = below[-1] / 2
+            # the mean of the lower and the upper median, as of the resample written out
+            draws.append((levels[(below < half).sum(axis=0)] + levels[(below <= half).sum(axis=0)]) / 2)
+    return np.concatenate(draws)

@@ -5,14 +5,25 @@ import pytest
 
 from evaluation.inference import Inference
 from evaluation.results import Estimate
-from evaluation.utility.zero_shot import zero_shot
+from evaluation.setting import Setting
+from evaluation.utility.zero_shot import class_ranks, predictions, zero_shot, zero_shot_change
 
 QUICK = Inference(resamples=200, permutations=199)
 
 
-def _rows(image: np.ndarray, prompts: np.ndarray, target: np.ndarray, **more: object) -> dict[str, Estimate]:
-    settings = {"clusters": np.arange(len(image)), "split": "test", "system": "model", "inference": QUICK}
-    rows = zero_shot(image, prompts, target, name="task", **{**settings, **more})  # type: ignore[arg-type]
+def _at(clusters: np.ndarray) -> Setting:
+    return Setting(clusters=clusters, split="test", system="model", inference=QUICK)
+
+
+def _rows(
+    image: np.ndarray,
+    prompts: np.ndarray,
+    target: np.ndarray,
+    clusters: np.ndarray | None = None,
+    topk: tuple[int, ...] = (1, 5),
+) -> dict[str, Estimate]:
+    at = _at(np.arange(len(image)) if clusters is None else clusters)
+    rows = zero_shot(class_ranks(image, prompts), target, name="task", at=at, topk=topk)
     return {row.name: row for row in rows}
 
 
@@ -68,3 +79,45 @@ def test_a_planted_class_is_found_and_shuffled_targets_are_not() -> None:
 def test_refuses_a_target_outside_the_classes() -> None:
     with pytest.raises(ValueError, match=r"classes 0..2"):
         _rows(np.eye(3), np.eye(3), np.array([0, 1, 3]))
+
+
+@pytest.mark.parametrize("block_cells", [1, 100, 2**22])
+def test_ranks_do_not_depend_on_the_block(block_cells: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    image, prompts = rng.standard_normal((30, 8)), rng.standard_normal((300, 8))
+    cosine = (image / np.linalg.norm(image, axis=1)[:, None]) @ (
+        prompts / np.linalg.norm(prompts, axis=1)[:, None]
+    ).T
+    monkeypatch.setattr("evaluation.utility.zero_shot.BLOCK_CELLS", block_cells)
+    ranks = class_ranks(image, prompts)
+    assert np.array_equal(ranks, (-cosine).argsort(axis=1).argsort(axis=1) + 1)
+    assert ranks.dtype == np.uint16
+
+
+def test_predictions_are_the_nearest_classes_and_a_tie_is_no_hit() -> None:
+    image = np.array([[3.0, 2.0, 1.0], [0.0, 1.0, 2.0], [2.0, 2.0, 1.0]])
+    ranks = class_ranks(image, np.eye(3))
+    assert predictions(ranks).tolist() == [0, 2, 0]
+    assert _rows(image, np.eye(3), np.array([0, 2, 0]))["zero_shot/task_top1"].value == 2 / 3
+
+
+def test_change_is_paired_and_sees_a_loss_and_not_a_change_of_scale() -> None:
+    rng = np.random.default_rng(0)
+    prompts, target = rng.standard_normal((12, 16)), rng.integers(12, size=240)
+    image, at = prompts[target] + rng.standard_normal((240, 16)), _at(np.repeat(np.arange(120), 2))
+    before = class_ranks(image, prompts)
+
+    def change(after: np.ndarray) -> list[Estimate]:
+        return zero_shot_change(before, class_ranks(after, prompts), target, name="task", at=at)
+
+    worse = change(image + 2 * rng.standard_normal(image.shape))
+    assert [row.name for row in worse] == ["zero_shot/task_top1_change", "zero_shot/task_top5_change"]
+    assert worse[0].low <= worse[0].value <= worse[0].high < 0
+    assert worse[0].p_value == 1 / 200
+    for row in change(2.0 * image):
+        assert (row.value, row.low, row.high, row.p_value) == (0.0, 0.0, 0.0, 1.0)
+
+
+def test_refuses_embeddings_that_are_not_finite() -> None:
+    with pytest.raises(ValueError, match="not finite"):
+        class_ranks(np.full((2, 2), np.nan), np.eye(2))
