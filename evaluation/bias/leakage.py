@@ -1,11 +1,12 @@
 """Leakage: how well attackers read a protected attribute from held-out embeddings.
 
-The number is balanced accuracy, so a common group buys nothing: chance is one over the number of groups.
+The number is balanced accuracy, so a common group buys nothing: chance is one over the number of groups. The
+area under the ROC curve says the same of an attacker's ranking, whatever threshold it answers by.
 
 Traps, and what is done about them:
 
 - One weak attacker at chance proves nothing: linear erasure takes a linear attacker to chance and leaves
-  an RBF or MLP attacker where it was. The row to read is the maximum over attackers.
+  nonlinear attackers where they were. The row to read is the maximum over attackers.
 - A maximum over attackers is biased upwards, and so is its bootstrap. The null takes the same maximum over
   the same attackers in every permutation, so picking the best is paid for: compare with ``null``, not 1/2.
 - Near-duplicates of training pictures in a test split are recognised, not read: split by cluster.
@@ -16,35 +17,24 @@ Traps, and what is done about them:
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
-from sklearn.neural_network import MLPClassifier
-from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import StandardScaler
-from sklearn.svm import SVC
-from threadpoolctl import threadpool_limits
 
-from evaluation.inference import (
-    Inference,
+from evaluation.bias.attackers import ATTACKERS, Attacker, trained
+from evaluation.bias.scores import (
+    auc,
     balanced_accuracy,
+    bootstrap_auc,
     bootstrap_balanced_accuracy,
-    cluster_count,
+    mean_recall,
+    null_auc,
     null_balanced_accuracy,
-    null_fields,
-    paired_swaps,
-    permutation_p,
 )
+from evaluation.inference import Inference, cluster_sums, null_fields, paired_swaps, permutation_p
 from evaluation.results import Estimate
-
-SVM_ROWS = 5000
-MLP_EPOCHS = 60
-
-Attacker = Callable[[np.ndarray, np.ndarray, int], Pipeline]
+from evaluation.setting import Setting
 
 
 @dataclass(frozen=True)
@@ -58,50 +48,22 @@ class Sample:
 
 @dataclass(frozen=True)
 class Answers:
-    """What attackers said of one split: group codes ``predictions`` ``(a, n)`` and ``labels`` ``(n,)``."""
+    """What attackers said of one split.
 
-    predictions: np.ndarray
+    Attributes:
+        scores: ``(a, n, groups)``.
+        labels: true group codes ``(n,)``.
+        clusters: ``(n,)`` names.
+    """
+
+    scores: np.ndarray
     labels: np.ndarray
     clusters: np.ndarray
 
-
-def logistic(x: np.ndarray, labels: np.ndarray, seed: int) -> Pipeline:
-    """Linear attacker: logistic regression, C = 1."""
-    model = LogisticRegression(C=1.0, class_weight="balanced", max_iter=5000, random_state=seed)
-    return make_pipeline(StandardScaler(), model).fit(x, labels)
-
-
-def rbf_svm(x: np.ndarray, labels: np.ndarray, seed: int) -> Pipeline:
-    """Kernel attacker, C = 1; trained on ``SVM_ROWS`` rows at most, as its cost grows with their square."""
-    kept = np.random.default_rng(seed).permutation(len(x))[:SVM_ROWS]
-    return make_pipeline(StandardScaler(), SVC(C=1.0, class_weight="balanced")).fit(x[kept], labels[kept])
-
-
-def mlp(x: np.ndarray, labels: np.ndarray, seed: int) -> Pipeline:
-    """One hidden layer of 128, a fixed number of epochs, smaller groups repeated to equal size.
-
-    The weight decay of 3 is strong on purpose: at scikit-learn's default of 1e-4 this attacker overfits
-    512 dimensions and misses leakage that it finds here. scikit-learn divides it by the batch and not by
-    the data, so past 10,000 rows it is lowered with their number, or a weak leak would be decayed away.
-    """
-    rng = np.random.default_rng(seed)
-    members = [rng.permutation(np.flatnonzero(labels == group)) for group in np.unique(labels)]
-    largest = max(len(each) for each in members)
-    rows = rng.permutation(np.concatenate([np.resize(each, largest) for each in members]))
-    model = MLPClassifier(
-        (128,),
-        alpha=min(3.0, 30_000 / len(rows)),
-        batch_size=min(64, len(rows)),
-        max_iter=MLP_EPOCHS,
-        n_iter_no_change=MLP_EPOCHS,
-        random_state=seed,
-    )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        return make_pipeline(StandardScaler(), model).fit(x[rows], labels[rows])
-
-
-ATTACKERS: Mapping[str, Attacker] = {"logistic": logistic, "rbf_svm": rbf_svm, "mlp": mlp}
+    @property
+    def predictions(self) -> np.ndarray:
+        """The group code of the largest score, ``(a, n)``."""
+        return self.scores.argmax(axis=2)
 
 
 @dataclass(frozen=True)
@@ -109,7 +71,7 @@ class Attack:
     """The held-out answers of trained attackers, by split.
 
     Attributes:
-        attackers: their names, in the order of the rows of ``Answers.predictions``.
+        attackers: their names, in the order of the rows of ``Answers.scores``.
         groups: group names; codes index it.
         answers: by split.
     """
@@ -118,34 +80,66 @@ class Attack:
     groups: tuple[str, ...]
     answers: Mapping[str, Answers]
 
-    def estimates(self, name: str, split: str, system: str, inference: Inference) -> list[Estimate]:
-        """Rows ``leakage/{name}/{attacker}`` and ``leakage/{name}/max``: balanced accuracy on ``split``.
+    def estimates(self, name: str, *, at: Setting) -> list[Estimate]:
+        """How well each attacker reads the groups on ``at.split``, and the best of them.
+
+        Rows ``leakage/{name}/{attacker}`` and ``leakage/{name}/max`` are balanced accuracy,
+        ``leakage_auc/{name}/{attacker}`` and ``leakage_auc/{name}/max`` the area under the ROC curve (of more
+        than two groups the mean of each against the rest).
 
         Raises:
             KeyError: no such split.
-            ValueError: fewer than two clusters.
+            ValueError: clusters other than those attacked, or fewer than two of them.
         """
-        held = self.answers[split]
-        value = balanced_accuracy(held.predictions, held.labels)
-        drawn = bootstrap_balanced_accuracy(held.predictions, held.labels, held.clusters, inference)
-        null = null_balanced_accuracy(held.predictions, held.labels, held.clusters, inference)
+        held = self._held(at)
+        said = (held.predictions, held.labels)
+        scored = (held.scores, held.labels)
+        given = (held.clusters, at.inference)
+        return [
+            *self._rows(
+                f"leakage/{name}",
+                balanced_accuracy(*said),
+                bootstrap_balanced_accuracy(*said, *given),
+                null_balanced_accuracy(*said, *given),
+                at,
+            ),
+            *self._rows(
+                f"leakage_auc/{name}",
+                auc(*scored),
+                bootstrap_auc(*scored, *given),
+                null_auc(*scored, *given),
+                at,
+            ),
+        ]
+
+    def sizes(self, split: str) -> dict[str, int]:
+        """How many observations of each group the split holds."""
+        counts = np.bincount(self.answers[split].labels, minlength=len(self.groups))
+        return {group: int(count) for group, count in zip(self.groups, counts, strict=True) if count}
+
+    def _held(self, at: Setting) -> Answers:
+        held = self.answers[at.split]
+        if not np.array_equal(held.clusters, at.clusters):
+            raise ValueError(f"split {at.split!r} was attacked with other clusters than those given")
+        return held
+
+    def _rows(
+        self, name: str, value: np.ndarray, drawn: np.ndarray, null: np.ndarray, at: Setting
+    ) -> list[Estimate]:
         rows = []
         for index, attacker in enumerate((*self.attackers, "max")):
             columns = slice(None) if attacker == "max" else slice(index, index + 1)
             top = float(value[columns].max())
-            low, high = inference.interval(drawn[:, columns].max(axis=1))
+            low, high = interval(drawn[:, columns].max(axis=1), at.inference)
             rows.append(
-                Estimate(
-                    name=f"leakage/{name}/{attacker}",
-                    value=top,
+                at.row(
+                    f"{name}/{attacker}",
+                    top,
+                    higher_is_better=False,
                     low=low,
                     high=high,
-                    **null_fields(top, null[:, columns].max(axis=1), inference),
-                    n=len(held.labels),
-                    n_clusters=cluster_count(held.clusters),
-                    split=split,
-                    system=system,
-                    higher_is_better=False,
+                    n_by_group=self.sizes(at.split),
+                    **null_fields(top, null[:, columns].max(axis=1), at.inference),
                 )
             )
         return rows
@@ -170,59 +164,85 @@ def attack(
             raise ValueError(f"split {split!r} holds {found.tolist()}, attackers know {groups.tolist()}")
     codes = np.searchsorted(groups, train.labels)
     x = np.asarray(train.x, dtype=np.float64)
-    # a second BLAS thread gains nothing in products this small, and costs tenfold on a busy machine
-    with threadpool_limits(limits=1, user_api="blas"):
-        models = [fit(x, codes, seed) for fit in attackers.values()]
-    answers = {}
-    for split, sample in tests.items():
-        test_x = np.asarray(sample.x, dtype=np.float64)
-        predictions = np.stack([model.predict(test_x) for model in models])
-        answers[split] = Answers(predictions, np.searchsorted(groups, sample.labels), sample.clusters)
+    models = [trained(attacker, x, codes, seed) for attacker in attackers.values()]
+    answers = {
+        split: Answers(
+            np.stack([scores(sample.x) for scores in models]),
+            np.searchsorted(groups, sample.labels),
+            sample.clusters,
+        )
+        for split, sample in tests.items()
+    }
     return Attack(tuple(attackers), tuple(groups.tolist()), answers)
 
 
-def leakage_change(
-    before: Attack, after: Attack, *, name: str, split: str, system: str, inference: Inference
-) -> Estimate:
-    """Row ``leakage/{name}/max_change``: maximal balanced accuracy after minus before, on the same data.
+def leakage_change(before: Attack, after: Attack, *, name: str, at: Setting) -> list[Estimate]:
+    """Rows ``leakage/{name}/max_change`` and ``leakage_auc/{name}/max_change``: maximum after minus before.
 
-    The interval is paired (same resamples for both). The null is no change; the p-value, small when leakage
-    *fell*, swaps the answers of the two systems in whole clusters.
+    Both on the same data. The interval is paired (same resamples for both). The null is no change. The
+    p-value of balanced accuracy, small when leakage *fell*, swaps the answers of the two systems in whole
+    clusters. Scores of different models share no scale and cannot be swapped: AUC's change has no p-value.
 
     Raises:
         KeyError: no such split.
-        ValueError: the two attacks were not made on the same observations, or fewer than two clusters.
+        ValueError: the two attacks were not made on the same observations, clusters other than those
+            attacked, or fewer than two of them.
     """
-    old, new = before.answers[split], after.answers[split]
-    if not (np.array_equal(old.labels, new.labels) and np.array_equal(old.clusters, new.clusters)):
-        raise ValueError(f"split {split!r} differs between the two attacks, so they cannot be paired")
-
-    def change(first: np.ndarray, second: np.ndarray) -> float:
-        return float(balanced_accuracy(second, old.labels).max() - balanced_accuracy(first, old.labels).max())
-
-    value = change(old.predictions, new.predictions)
-    drawn = [
-        bootstrap_balanced_accuracy(held.predictions, held.labels, held.clusters, inference).max(axis=1)
-        for held in (old, new)
+    old, new = before._held(at), after._held(at)
+    if not np.array_equal(old.labels, new.labels):
+        raise ValueError(f"split {at.split!r} differs between the two attacks, so they cannot be paired")
+    pair = (old, new)
+    value, p_value = _accuracy_change(old, new, at.inference)
+    accuracy = [
+        bootstrap_balanced_accuracy(held.predictions, held.labels, held.clusters, at.inference).max(axis=1)
+        for held in pair
     ]
-    low, high = inference.interval(drawn[1] - drawn[0])
-    null = [
-        change(
-            np.where(swap, new.predictions, old.predictions),
-            np.where(swap, old.predictions, new.predictions),
+    area = [float(auc(held.scores, held.labels).max()) for held in pair]
+    areas = [
+        bootstrap_auc(held.scores, held.labels, held.clusters, at.inference).max(axis=1) for held in pair
+    ]
+    rows = []
+    for family, change, draws, tested in (
+        ("leakage", value, accuracy, {"p_value": p_value}),
+        ("leakage_auc", area[1] - area[0], areas, {}),
+    ):
+        low, high = interval(draws[1] - draws[0], at.inference)
+        rows.append(
+            at.row(
+                f"{family}/{name}/max_change",
+                change,
+                higher_is_better=False,
+                low=low,
+                high=high,
+                null=0.0,
+                n_by_group=after.sizes(at.split),
+                **tested,
+            )
         )
-        for swap in paired_swaps(old.clusters, inference)
-    ]
-    return Estimate(
-        name=f"leakage/{name}/max_change",
-        value=value,
-        low=low,
-        high=high,
-        null=0.0,
-        p_value=permutation_p(-value, -np.array(null)),
-        n=len(old.labels),
-        n_clusters=cluster_count(old.clusters),
-        split=split,
-        system=system,
-        higher_is_better=False,
-    )
+    return rows
+
+
+def interval(draws: np.ndarray, inference: Inference) -> tuple[float | None, float | None]:
+    """Central interval of the draws ``(resamples,)`` that are defined; none where no draw is."""
+    defined = draws[~np.isnan(draws)]
+    return inference.interval(defined) if len(defined) else (None, None)
+
+
+def _accuracy_change(old: Answers, new: Answers, inference: Inference) -> tuple[float, float]:
+    """Change of the maximal balanced accuracy and its p-value under swaps, from hits per cluster."""
+    present = np.eye(old.labels.max() + 1)[old.labels]
+    sizes = present.sum(axis=0)
+
+    def hits(held: Answers) -> np.ndarray:
+        right = [present * (row == held.labels)[:, None] for row in held.predictions]
+        return cluster_sums(np.hstack(right), held.clusters)
+
+    def best(sums: np.ndarray) -> np.ndarray:
+        return mean_recall(sums.reshape(*sums.shape[:-1], -1, len(sizes)), sizes).max(axis=-1)
+
+    before, after = hits(old), hits(new)
+    first = np.unique(old.clusters, return_index=True)[1]
+    moved = np.stack([swap[first] @ (after - before) for swap in paired_swaps(old.clusters, inference)])
+    value = float(best(after.sum(axis=0)) - best(before.sum(axis=0)))
+    null = best(after.sum(axis=0) - moved) - best(before.sum(axis=0) + moved)
+    return value, permutation_p(-value, -null)

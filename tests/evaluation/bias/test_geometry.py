@@ -3,12 +3,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from evaluation.bias.geometry import cosine_kept, cross_modal_angle
+from evaluation.bias.geometry import cosine_kept, cross_modal_angle, residual_correlation
 from evaluation.inference import Inference
 from evaluation.results import Estimate
+from evaluation.setting import Setting
 
 QUICK = Inference(resamples=200, permutations=999)
 WIDTH = 64
+
+
+def _at(clusters: np.ndarray, system: str = "eraser off") -> Setting:
+    return Setting(clusters=clusters, split="test", system=system, inference=QUICK)
 
 
 def _data(
@@ -28,17 +33,7 @@ def _planted(degrees: float, seed: int = 0, *, separation: float) -> Estimate:
 
 
 def _angle(direction: np.ndarray, x: np.ndarray, labels: np.ndarray, clusters: np.ndarray) -> Estimate:
-    return cross_modal_angle(
-        direction,
-        x,
-        labels,
-        clusters=clusters,
-        groups=("man", "woman"),
-        name="gender",
-        split="test",
-        system="eraser off",
-        inference=QUICK,
-    )
+    return cross_modal_angle(direction, x, labels, groups=("man", "woman"), name="gender", at=_at(clusters))
 
 
 @pytest.mark.parametrize("degrees", [0.0, 30.0, 60.0, 90.0])
@@ -48,6 +43,7 @@ def test_planted_angles_are_recovered(degrees: float) -> None:
     assert row.value == pytest.approx(degrees, abs=3)
     assert row.low - 0.5 <= degrees <= row.high + 0.5
     assert (row.unit, row.n, row.n_clusters) == ("degrees", 240, 60)
+    assert row.n_by_group == {"man": 120, "woman": 120}
     assert row.p_value == (1 / 1000 if degrees < 90 else pytest.approx(0.7, abs=0.3))
 
 
@@ -83,7 +79,7 @@ def test_other_groups_are_left_out_and_missing_ones_refused() -> None:
     x = np.eye(3)[np.arange(60) % 3] + 0.01 * np.random.default_rng(0).standard_normal((60, 3))
     row = _angle(np.array([1.0, 0.0, 0.0]), x, labels, np.arange(60) // 3)
     assert row.value == pytest.approx(45.0, abs=0.5)
-    assert row.n == 40
+    assert (row.n, row.n_by_group) == (40, {"man": 20, "woman": 20})
     with pytest.raises(ValueError, match="'woman'"):
         _angle(np.ones(3), x, np.repeat("man", 60), np.arange(60))
     with pytest.raises(ValueError, match="zero"):
@@ -91,10 +87,7 @@ def test_other_groups_are_left_out_and_missing_ones_refused() -> None:
 
 
 def _kept(before: np.ndarray, after: np.ndarray) -> Estimate:
-    clusters = np.arange(len(before)) // 2
-    return cosine_kept(
-        before, after, clusters=clusters, name="gender", split="test", system="eraser on", inference=QUICK
-    )
+    return cosine_kept(before, after, name="gender", at=_at(np.arange(len(before)) // 2, "eraser on"))
 
 
 def test_cosine_kept_of_a_hand_worked_move() -> None:
@@ -107,3 +100,63 @@ def test_cosine_kept_of_a_hand_worked_move() -> None:
     assert moved.low == pytest.approx(0.5)
     assert moved.high == pytest.approx((np.sqrt(0.5) + 0.8) / 2)
     assert moved.n_clusters == 2
+
+
+def _left(separation: float, seed: int, *, erase: bool = False, count: int = 60) -> Estimate:
+    train, labels, _ = _data(0.0, 2 * seed, separation, count)
+    test, own, clusters = _data(0.0, 2 * seed + 1, separation, count)
+    if erase:
+        train, test = (
+            each @ (np.eye(WIDTH) - np.outer(np.eye(WIDTH)[0], np.eye(WIDTH)[0])) for each in (train, test)
+        )
+    return residual_correlation(train, labels, test, own, name="gender", at=_at(clusters))
+
+
+def test_correlation_is_read_held_out_and_gone_when_its_direction_is_erased() -> None:
+    row, erased = _left(1.5, 0), _left(1.5, 0, erase=True)
+    # two groups a distance s apart with variance v each: correlation sqrt(s²/4 / (s²/4 + v)), v = 1/2
+    assert row.name == "geometry/gender/residual_correlation"
+    assert row.value == pytest.approx(np.sqrt(0.5625 / (0.5625 + 0.5)), abs=0.1)
+    assert row.low <= row.value <= row.high
+    assert row.null == pytest.approx(0.0, abs=0.02)
+    assert (row.p_value, row.n, row.n_by_group) == (1 / 1000, 240, {"man": 120, "woman": 120})
+    assert erased.p_value > 0.01
+    assert abs(erased.value) < 0.25
+    assert erased.low < 0 < erased.high
+
+
+def test_where_nothing_is_to_be_found_the_correlation_is_about_zero_though_in_sample_it_is_not() -> None:
+    rows = [_left(0.0, seed, count=40) for seed in range(20)]
+    assert np.mean([row.value for row in rows]) == pytest.approx(0.0, abs=0.05)
+    assert np.mean([row.p_value <= 0.05 for row in rows]) <= 0.15
+    assert np.mean([row.p_value for row in rows]) == pytest.approx(0.5, abs=0.2)
+    x, labels, clusters = _data(0.0, 0, 0.0, 40)
+    in_sample = residual_correlation(x, labels, x, labels, name="gender", at=_at(clusters))
+    assert in_sample.value > 0.3
+
+
+def test_the_canonical_correlation_of_three_groups_minds_neither_names_nor_rotation() -> None:
+    rng = np.random.default_rng(0)
+    codes = rng.choice(3, size=2000, p=[0.5, 0.3, 0.2])
+    # groups at 0, 1 and 3 along one line
+    x = rng.standard_normal((2000, 6)) + np.outer(np.array([0.0, 1.0, 3.0])[codes], np.eye(6)[2])
+    turn, _ = np.linalg.qr(rng.standard_normal((6, 6)))
+    values = []
+    for names, data in ((["a", "b", "c"], x), (["c", "a", "b"], 5 * x @ turn)):
+        labels = np.array(names)[codes]
+        halves = (data[:1000], labels[:1000], data[1000:], labels[1000:])
+        values.append(residual_correlation(*halves, name="tone", at=_at(np.arange(1000))).value)
+    along = np.corrcoef(x[1000:, 2], np.array([0.0, 1.0, 3.0])[codes[1000:]])[0, 1]
+    assert values[0] == pytest.approx(along, abs=0.02)
+    assert values[1] == pytest.approx(values[0], abs=1e-6)
+
+
+def test_an_embedding_that_was_erased_to_a_point_has_no_correlation_and_one_group_is_refused() -> None:
+    _, labels, clusters = _data(0.0, 0, 0.0)
+    nothing = np.zeros((len(labels), 4))
+    row = residual_correlation(nothing, labels, nothing, labels, name="gender", at=_at(clusters))
+    assert (row.value, row.p_value) == (0.0, 1.0)
+    refused = {"at least two": np.repeat("man", 240), "person": np.where(labels == "man", "man", "person")}
+    for message, held in refused.items():
+        with pytest.raises(ValueError, match=message):
+            residual_correlation(nothing, labels, nothing, held, name="gender", at=_at(clusters))
