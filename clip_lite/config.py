@@ -203,12 +203,18 @@ class AuditConfig:
 
     Attributes:
         attribute: protected attribute to audit when --debias names none; null audits utility alone.
+        metrics: names, e.g. [retrieval, leakage]; null takes all of retrieval, zero_shot, probe, grounding,
+            context, leakage, geometry, ranking, association, editing, groups and amplification. Your own is
+            package.module.function: (bench, attribute) in, a list of evaluation.results.Estimate out.
+        interval: "bca" where a metric is a smooth function of sums, or "percentile" throughout.
         resamples: bootstrap resamples, clustered by stem (emoji) or picture.
         permutations: label permutations of the null.
         examples: test pictures shown in the report.
     """
 
     attribute: str | None = "gender"
+    metrics: list[str] | None = None
+    interval: Literal["bca", "percentile"] = "bca"
     resamples: int = 1000
     permutations: int = 1000
     examples: int = 12

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shlex
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -70,10 +71,19 @@ def describe_model(model: DualEncoder, *, image_weights: str) -> dict[str, Any]:
     }
 
 
-def weights_digest(model: torch.nn.Module) -> str:
-    """SHA-256 over names and values of all weights."""
+def encoder_digest(model: DualEncoder) -> str:
+    """SHA-256 over what ``encode_image`` depends on: settings, weights, and erasers while they act."""
+    spoken = json.dumps(model.settings, sort_keys=True)
+    weights = weights_digest(model, leave=() if model.erase else ("erasers.",))
+    return hashlib.sha256(f"{spoken} {weights}".encode()).hexdigest()
+
+
+def weights_digest(model: torch.nn.Module, *, leave: tuple[str, ...] = ()) -> str:
+    """SHA-256 over names and values of all weights but those whose names start with one of ``leave``."""
     seen = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
+        if name.startswith(leave):
+            continue
         seen.update(name.encode())
         seen.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return seen.hexdigest()
@@ -110,15 +120,13 @@ def describe_objective(objective: ObjectiveConfig) -> str:
 
 
 def describe_run(
-    config: TrainConfig, argv: Sequence[str], *, prog: str, mlflow: Mapping[str, str]
+    argv: Sequence[str], *, prog: str, draws: Mapping[str, Any], mlflow: Mapping[str, str]
 ) -> dict[str, Any]:
-    """Command, date, seed, draws, library versions and where MLflow has it."""
+    """Command, date, how uncertainty was drawn (``seed``, ``resamples`` …), versions, where MLflow has it."""
     return {
         "command": shlex.join([*prog.split(), *argv]),
         "created": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
-        "seed": config.seed,
-        "resamples": config.audit.resamples,
-        "permutations": config.audit.permutations,
+        **draws,
         "versions": {name: version(name) for name in LIBRARIES},
         "threads": torch.get_num_threads(),
         "mlflow": dict(mlflow),

@@ -11,8 +11,8 @@ from clip_lite.errors import UsageError
 NARROW = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-def resolve_device(name: str) -> torch.device:
-    """The device that ``training.device`` names; ``auto`` is CUDA where there is one, else the CPU.
+def resolve_device(name: str, *, key: str = "training.device") -> torch.device:
+    """The device that ``key`` of a configuration names; ``auto`` is CUDA where there is one, else the CPU.
 
     Raises:
         UsageError: no such device, here or at all.
@@ -22,9 +22,7 @@ def resolve_device(name: str) -> torch.device:
     try:
         torch.empty(0, device=name)
     except (RuntimeError, AssertionError) as error:
-        raise UsageError(
-            f"training.device {name!r} cannot be used here, expected auto, cpu or cuda"
-        ) from error
+        raise UsageError(f"{key} {name!r} cannot be used here, expected auto, cpu or cuda") from error
     return torch.device(name)
 
 

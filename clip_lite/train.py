@@ -18,9 +18,9 @@ from clip_lite.config_checks import problems
 from clip_lite.data.captions import Speech
 from clip_lite.data.pairs import Corpus, PairTable
 from clip_lite.data.sources import load_corpus
-from clip_lite.describe import Clock, describe_corpus, describe_model, describe_run, describe_training
+from clip_lite.describe import Clock, describe_model, describe_run, describe_training
 from clip_lite.distributed import is_main, main_first, on_main, process_group
-from clip_lite.errors import UsageError
+from clip_lite.errors import CommandError, UsageError
 from clip_lite.fit import Epoch, Training
 from clip_lite.mitigate import (
     Fitted,
@@ -37,15 +37,15 @@ from clip_lite.runs import AUDIT, CONFIG, MODEL, REPORT, RunFolder, open_run, re
 from clip_lite.stopping import Stopped, stop_on_sigterm
 from clip_lite.tracking import Run, tracked_run
 from debias.attributes import ProtectedAttribute
-from evaluation.audit import audit
-from evaluation.bias.leakage import ATTACKERS
 from evaluation.embed import caption_index, embed
 from evaluation.inference import Inference
-from evaluation.population import caption_noise, check_auditable, describe_attribute
+from evaluation.measure import audit_result, measure
+from evaluation.metrics import Metric, chosen_metrics
+from evaluation.population import check_auditable, check_named
 from evaluation.report.html import write_report
 from evaluation.report.table import print_summary
 from evaluation.results import AuditResult
-from evaluation.systems import Subject
+from evaluation.systems import Bench, Subject
 from evaluation.utility.retrieval import recall_at
 
 PROG = "python -m clip_lite.train"
@@ -74,6 +74,7 @@ def main(argv: Sequence[str]) -> None:
         TrainConfig, argv, prog=PROG, description=DESCRIPTION, default_config=shipped_config("emoji.yaml")
     )
     attribute = checked_attribute(config)
+    metrics = chosen_metrics(config.audit.metrics, key="audit.metrics", attribute=attribute)
     with process_group(resolve_device(config.training.device)) as device:
         name = config.tracking.run_name or run_name(config)
         folder: RunFolder = on_main(lambda: open_run(config, config_text, name))
@@ -83,7 +84,7 @@ def main(argv: Sequence[str]) -> None:
         saved = folder.checkpoints(config.checkpoint.keep).newest() if config.resume else None
         try:
             with stop_on_sigterm() as asked, tracking(config, attribute, name, saved) as run:
-                work(Job(config, argv, attribute, device, folder, saved, asked, run))
+                work(Job(config, argv, attribute, metrics, device, folder, saved, asked, run))
         except Stopped as stopped:
             if is_main():
                 say(f"stopped at {stopped}; go on with: {PROG} {resume_flags(argv, folder)}")
@@ -98,6 +99,7 @@ class Job(NamedTuple):
     config: TrainConfig
     argv: Sequence[str]
     attribute: ProtectedAttribute | None
+    metrics: Mapping[str, Metric]
     device: torch.device
     folder: RunFolder
     saved: Mapping[str, Any] | None
@@ -134,29 +136,29 @@ def work(job: Job) -> None:
         model.attach(fitted.erasers)
         model.save_pretrained(job.folder.path / MODEL)
     with clock.stage("audit"):
-        rows, examples = audit(
+        bench = Bench.prepare(
             audited_subject(model, built.untrained, device),
             corpus,
-            attribute,
-            examples=config.audit.examples,
-            inference=Inference(
-                resamples=config.audit.resamples, permutations=config.audit.permutations, seed=config.seed
+            Inference(
+                resamples=config.audit.resamples,
+                permutations=config.audit.permutations,
+                seed=config.seed,
+                interval_kind=config.audit.interval,
             ),
         )
-    noise = caption_noise(corpus, attribute)
-    result = AuditResult(
-        rows=rows,
-        examples=examples,
-        attribute=describe_attribute(attribute, corpus),
-        data=describe_corpus(corpus, image_size=config.data.image_size)
-        | {"label_noise": noise.to_json() if noise else None},
+        measured = measure(bench, attribute, job.metrics, examples=config.audit.examples)
+    result = audit_result(
+        measured,
+        bench,
+        attribute,
         model=describe_model(model, image_weights=built.weights)
         | {"gate": {name: verdict.to_json() for name, verdict in fitted.verdicts.items()}},
         training=describe_training(config, [e.summary() for e in epochs], clock, device=device) | mitigation,
-        provenance=describe_run(config, job.argv, prog=PROG, mlflow=job.run.where())
-        | {"attackers": list(ATTACKERS)},
+        run=describe_run(job.argv, prog=PROG, draws=asdict(bench.inference), mlflow=job.run.where()),
     )
     publish(result, job.folder.path, job.run)
+    if measured.failed:
+        raise CommandError(f"metrics failed, the others are written: {', '.join(measured.failed)}")
 
 
 def tracking(
@@ -215,6 +217,8 @@ def check_request(corpus: Corpus, attribute: ProtectedAttribute | None, config: 
     """
     try:
         check_auditable(corpus, attribute)
+        if attribute:
+            check_named(corpus, attribute)
     except ValueError as error:
         raise UsageError(str(error)) from error
     if attribute and config.debias:

@@ -164,7 +164,7 @@ def read_rows(
     assert model is not None
     data = replace(config.data, image_size=model.settings["image_size"])
     corpus = load_corpus(data).limited(train=data.fit_pictures)
-    table, device = corpus.splits["train"], resolve_device(config.device)
+    table, device = corpus.splits["train"], resolve_device(config.device, key="--device")
     image = embed(model.to(device), table, "reading training pictures", device=device)
     task = corpus.role or corpus.classification or ""
     return CaptionedVectors(

@@ -78,20 +78,28 @@ def caption_noise(corpus: Corpus, attribute: ProtectedAttribute | None) -> Label
 
 
 def check_auditable(corpus: Corpus, attribute: ProtectedAttribute | None) -> None:
-    """Find out before training whether erasers and audit can work on a corpus.
+    """Find out before long work whether an audit can work on a corpus.
 
     Raises:
-        ValueError: an empty split, a group that is hardly there, or captions that do not name two groups.
+        ValueError: an empty split, or a group that is hardly there.
     """
     if empty := [name for name, table in corpus.splits.items() if len(table) == 0]:
         raise ValueError(f"split {empty[0]!r} is empty: raise data.val_fraction or data.test_fraction")
-    if attribute is None:
-        return
-    for split in (name for name in corpus.splits if name != "val"):
-        population(corpus, split, attribute)
-    named = set(caption_labels(corpus.splits["train"], attribute)) & set(attribute.groups)
+    if attribute:
+        for split in (name for name in corpus.splits if name != "val"):
+            population(corpus, split, attribute)
+
+
+def check_named(corpus: Corpus, attribute: ProtectedAttribute) -> None:
+    """Find out before training whether captions name groups that an eraser can be fitted by.
+
+    Raises:
+        ValueError: captions that do not name two groups.
+    """
+    said = set(caption_labels(corpus.splits["train"], attribute))
+    named = [group for group in attribute.groups if group in said]
     if len(named) < 2:
-        raise ValueError(f"attribute {attribute.name}: captions to train on name only {sorted(named)}")
+        raise ValueError(f"attribute {attribute.name}: captions to train on name only {named}")
 
 
 def describe_attribute(attribute: ProtectedAttribute | None, corpus: Corpus) -> dict[str, object]:

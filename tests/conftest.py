@@ -7,6 +7,7 @@ import os
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["OMP_NUM_THREADS"] = "1"  # two test processes with two threads each would wait on one another
 
+import functools
 import io
 import json
 import tarfile
@@ -20,6 +21,8 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 from clip_lite.data.emoji import Style, load_emoji
 from clip_lite.data.npm import Package, integrity_of
 from clip_lite.data.pairs import Corpus
+from clip_lite.model import DualEncoder
+from clip_lite.text_towers import TextTower
 from debias import ProtectedAttribute
 
 ROLES = 24
@@ -154,3 +157,22 @@ def hair(tmp_path: Path) -> Path:
         'templates: ["a {} wig"]\n'
     )
     return path
+
+
+@pytest.fixture
+def saved_model(
+    emoji_packages: tuple[Path, tuple[Style, ...], Package],
+    text_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Path:
+    """An untrained model in a folder, and a corpus that needs no network."""
+    cache, styles, names = emoji_packages
+    loader = functools.partial(load_emoji, cache=cache, styles=styles, names=names)
+    monkeypatch.setattr("clip_lite.data.sources.load_emoji", loader)
+    monkeypatch.setenv("CLIP_LITE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    tower = TextTower.load(str(text_folder), training="frozen")
+    DualEncoder(tower, embedding_dim=8, image_size=32).save_pretrained(tmp_path / "model")
+    return tmp_path / "model"

@@ -21,13 +21,17 @@ ALLOWED_PREFIXES = {
         "evaluation",
         "debias",
         "clip_lite.data",
+        "clip_lite.describe",
+        "clip_lite.distributed",
         "clip_lite.encoder",
+        "clip_lite.errors",
+        "clip_lite.model",
         "clip_lite.precision",
         "clip_lite.progress",
     ),
 }
 # commands and what they are made of: these alone see every room
-COMPOSITION_ROOTS = {"clip_lite/train.py", "clip_lite/mitigate.py", "debias/fit.py"}
+COMPOSITION_ROOTS = {"clip_lite/train.py", "clip_lite/mitigate.py", "debias/fit.py", "evaluation/audit.py"}
 
 
 def imports(path: Path) -> set[str]:

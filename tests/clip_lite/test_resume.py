@@ -26,6 +26,7 @@ FLAGS = [
     "--training.device=cpu",
     "--training.precision=float32",
     "--audit.resamples=100",
+    "--audit.metrics=[retrieval, leakage]",
     "--audit.permutations=100",
     "--audit.examples=2",
     "--checkpoint.every_steps=1",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -13,10 +12,7 @@ import pytest
 import torch
 
 from clip_lite.cli import guarded
-from clip_lite.data.emoji import Style, load_emoji
-from clip_lite.data.npm import Package
 from clip_lite.model import DualEncoder
-from clip_lite.text_towers import TextTower
 from debias import fit
 from debias.eraser import Eraser
 from debias.vector_files import read_vectors
@@ -225,25 +221,6 @@ def test_vectors_that_are_none_are_refused(x: np.ndarray, tmp_path: Path) -> Non
     np.save(tmp_path / "x.npy", x)
     with pytest.raises(ValueError, match=r"x\.npy holds"):
         read_vectors(tmp_path / "x.npy", tmp_path / "x.jsonl")
-
-
-@pytest.fixture
-def saved_model(
-    emoji_packages: tuple[Path, tuple[Style, ...], Package],
-    text_folder: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> Path:
-    """An untrained model in a folder, and a corpus that needs no network."""
-    cache, styles, names = emoji_packages
-    loader = functools.partial(load_emoji, cache=cache, styles=styles, names=names)
-    monkeypatch.setattr("clip_lite.data.sources.load_emoji", loader)
-    monkeypatch.setenv("CLIP_LITE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.chdir(tmp_path)
-    torch.manual_seed(0)
-    tower = TextTower.load(str(text_folder), training="frozen")
-    DualEncoder(tower, embedding_dim=8, image_size=32).save_pretrained(tmp_path / "model")
-    return tmp_path / "model"
 
 
 def test_a_saved_model_takes_its_eraser(saved_model: Path, capsys: pytest.CaptureFixture[str]) -> None:

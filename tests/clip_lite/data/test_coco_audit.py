@@ -12,15 +12,13 @@ from torch.nn.functional import normalize
 
 from clip_lite.data.captions import caption_key
 from clip_lite.data.coco import load_coco
-from clip_lite.describe import describe_corpus
 from clip_lite.encoder import ImageFeatures
 from debias.attributes import ProtectedAttribute
-from evaluation.audit import audit
 from evaluation.inference import Inference
-from evaluation.population import describe_attribute
+from evaluation.measure import audit_result, measure
+from evaluation.metrics import METRICS
 from evaluation.report import render_html
-from evaluation.results import AuditResult
-from evaluation.systems import Subject
+from evaluation.systems import Bench, Subject
 
 
 class Colours:
@@ -43,33 +41,18 @@ class Colours:
 
 
 @pytest.mark.parametrize("name", [None, "gender"])
-def test_there_are_rows_and_a_report_without_role_and_probe(
-    coco_root: Path, name: str | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def never(*_: object) -> None:
-        raise AssertionError("no roles to recognise")
-
-    monkeypatch.setattr("evaluation.utility.suite.role_rows", never)
+def test_there_are_rows_and_a_report_without_role_and_probe(coco_root: Path, name: str | None) -> None:
     corpus = load_coco(coco_root, image_size=32, val_fraction=0.1, seed=0, workers=2)
     attribute = ProtectedAttribute.load(name) if name else None
     subject = Subject(encoder=Colours(), erasers={}, untrained=Colours(), device=torch.device("cpu"))
-    rows, examples = audit(
-        subject, corpus, attribute, examples=2, inference=Inference(resamples=20, permutations=20)
-    )
-    kinds = {row.name.split("_top")[0].split("/")[0] for row in rows}
+    bench = Bench.prepare(subject, corpus, Inference(resamples=20, permutations=20))
+    measured = measure(bench, attribute, METRICS, examples=2)
+    assert not measured.failed
+    kinds = {row.name.split("_top")[0].split("/")[0] for row in measured.rows}
     assert "retrieval" in kinds
-    assert not [row.name for row in rows if row.name.startswith(("zero_shot/role", "probe/"))]
-    assert ("leakage" in kinds) == bool(name)
-    html = render_html(
-        AuditResult(
-            rows=rows,
-            examples=examples,
-            attribute=describe_attribute(attribute, corpus),
-            data=describe_corpus(corpus, image_size=32),
-            model={},
-            training={},
-            provenance={},
-        )
-    )
+    assert not [row.name for row in measured.rows if row.name.startswith(("zero_shot/role", "probe/"))]
+    of_attribute = {"leakage", "leakage_auc", "leakage_bits", "geometry", "association"}
+    assert kinds & of_attribute == (of_attribute if name else set())
+    html = render_html(audit_result(measured, bench, attribute, model={}, run={}))
     assert "COCO Captions 2017" in html
     assert "Attribution License" in html

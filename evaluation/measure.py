@@ -1,0 +1,167 @@
+"""What an audit measures of one model: chosen metrics, p-values corrected, examples; no interpretation."""
+
+from __future__ import annotations
+
+import base64
+import io
+import time
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from clip_lite.describe import describe_corpus
+from clip_lite.progress import say
+from debias.attributes import ProtectedAttribute
+from evaluation.bias.attackers import ATTACKERS
+from evaluation.inference import holm
+from evaluation.metrics import Metric
+from evaluation.population import caption_noise, describe_attribute
+from evaluation.results import AuditResult, Estimate, Example
+from evaluation.systems import OFF, ON, Bench
+
+TOP_CAPTIONS = 4
+
+
+class Measured(NamedTuple):
+    """What an audit found.
+
+    ``images_changed`` says whether the edit changes what the model gives for some image, ``seconds`` how long
+    each metric took, ``failed`` why a metric gave no rows.
+    """
+
+    rows: tuple[Estimate, ...]
+    examples: tuple[Example, ...]
+    images_changed: bool
+    seconds: Mapping[str, float]
+    failed: Mapping[str, str]
+
+
+def measure(
+    bench: Bench,
+    attribute: ProtectedAttribute | None,
+    metrics: Mapping[str, Metric],
+    *,
+    examples: int,
+) -> Measured:
+    """Rows of the chosen metrics and example pictures, on every test split.
+
+    Attackers and probes are trained on the train split and scored on test splits, which share no cluster with
+    it. p-values are corrected by family, see ``adjusted``. A metric that fails costs no other metric's rows.
+    """
+    rows: list[Estimate] = []
+    seconds: dict[str, float] = {}
+    failed: dict[str, str] = {}
+    for name, metric in metrics.items():
+        say(f"audit: {name}")
+        begin = time.perf_counter()
+        try:
+            rows += _checked(metric(bench, attribute), rows)
+        except (Exception, SystemExit) as error:  # a person's own function may raise anything
+            failed[name] = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            say(f"audit: {name} failed: {failed[name]}")
+        seconds[name] = round(time.perf_counter() - begin, 1)
+    return Measured(adjusted(rows), choose_examples(bench, examples), bench.images_changed, seconds, failed)
+
+
+def _checked(found: object, before: Sequence[Estimate]) -> list[Estimate]:
+    if not (isinstance(found, list) and all(isinstance(row, Estimate) for row in found)):
+        raise TypeError("a metric returns a list of evaluation.results.Estimate")
+    known: set[str] = {row.key for row in before}
+    for row in found:
+        if row.key in known:
+            raise ValueError(f"there is a row {row.key} already")
+        known.add(row.key)
+    return found
+
+
+def audit_result(
+    measured: Measured,
+    bench: Bench,
+    attribute: ProtectedAttribute | None,
+    *,
+    model: Mapping[str, Any],
+    run: Mapping[str, Any],
+    training: Mapping[str, Any] | None = None,
+) -> AuditResult:
+    """The rows with where they come from.
+
+    Args:
+        model, run, training: what ``clip_lite.describe`` says of them.
+    """
+    noise = caption_noise(bench.corpus, attribute)
+    test = bench.tables[bench.tests[0]]
+    return AuditResult(
+        rows=measured.rows,
+        examples=measured.examples,
+        attribute=describe_attribute(attribute, bench.corpus),
+        data=describe_corpus(bench.corpus, image_size=test.pixels(slice(0, 1)).shape[-1])
+        | {"label_noise": noise.to_json() if noise else None},
+        model={**model, "image_features_changed": measured.images_changed},
+        training=training or {},
+        provenance={
+            **run,
+            "attackers": list(ATTACKERS),
+            "metrics": list(measured.seconds),
+            "seconds": dict(measured.seconds),
+            "failed": dict(measured.failed),
+        },
+    )
+
+
+def adjusted(rows: Sequence[Estimate]) -> tuple[Estimate, ...]:
+    """The rows with Holm's p-values over each family of tests.
+
+    A family is what a reader looks through at once: the rows of one system on one split whose names share the
+    first part. With B permutations no adjusted p-value lies below m / (1 + B) for m tests: 1,000 are enough
+    for families of up to 50 tests to reach .05.
+    """
+    families: dict[tuple[str, str, str], list[int]] = defaultdict(list)
+    for place, row in enumerate(rows):
+        if row.p_value is not None:
+            families[row.name.split("/")[0], row.system, row.split].append(place)
+    corrected = list(rows)
+    for places in families.values():
+        p_values = holm(np.array([rows[place].p_value for place in places], dtype=np.float64))
+        for place, p_value in zip(places, p_values, strict=True):
+            corrected[place] = replace(rows[place], p_adjusted=float(p_value))
+    return tuple(corrected)
+
+
+def choose_examples(bench: Bench, count: int) -> tuple[Example, ...]:
+    """Seeded draw of audited test pictures with the captions that score highest, edit off and on."""
+    split = bench.tests[0]
+    keep, table = bench.where(split, bench.corpus.audited)
+    captions, _ = bench.systems[OFF][split].captions()
+    rng = np.random.default_rng(bench.inference.seed)
+    chosen = np.sort(rng.choice(len(table), size=min(count, len(table)), replace=False))
+    rows = np.flatnonzero(keep)[chosen]
+    top = {
+        system: np.argsort(
+            -bench.systems[system][split].rows(rows).embedding @ bench.text(system, captions).T, axis=1
+        )
+        for system in (OFF, ON if ON in bench.systems else OFF)
+    }
+
+    def best(system: str, place: int) -> tuple[str, ...]:
+        return tuple(captions[index] for index in top[system][place, :TOP_CAPTIONS])
+
+    return tuple(
+        Example(
+            id=table.records[index].id,
+            png_base64=_png(table.pixels(slice(index, index + 1))[0].numpy()),
+            captions=table.records[index].captions,
+            top_off=best(OFF, place),
+            top_on=best(ON if ON in bench.systems else OFF, place),
+        )
+        for place, index in enumerate(chosen)
+    )
+
+
+def _png(image: np.ndarray) -> str:
+    stream = io.BytesIO()
+    Image.fromarray(image.transpose(1, 2, 0)).save(stream, format="PNG")
+    return base64.b64encode(stream.getvalue()).decode()
