@@ -87,7 +87,9 @@ def eraser(result: AuditResult) -> Facts:
     """The eraser, the data it was fitted on, and what the gate said of each that was fitted."""
     mapping = result.model.get("eraser") or {}
     facts = _listed(mapping, leave=("details",)) + _listed(mapping.get("details") or {}, leave=("gate",))
-    for name, verdict in (result.model.get("gate") or {}).items():
+    details = mapping.get("details") or {}
+    gates = result.model.get("gate") or ({"embedding": details["gate"]} if "gate" in details else {})
+    for name, verdict in gates.items():
         facts.append((f"Gate, {name}", "; ".join([verdict["decision"], *verdict["reasons"]])))
     return facts
 

@@ -53,6 +53,8 @@ def render_html(result: AuditResult) -> str:
             cost=cost,
             cost_figures=_cost_figures(cost),
             own_task=_own_task(result),
+            families=layout.family_grids(result),
+            family_words=layout.BIAS_FAMILIES,
             geometry=layout.geometry_grid(result),
             geometry_sentence=narrative.geometry(result),
             curves=_curves(result),
@@ -80,7 +82,7 @@ def _keep_together(sentence: str) -> str:
 
 
 def _title(result: AuditResult) -> str:
-    if not result.select("leakage/"):
+    if not result.attribute:
         return "What the model retrieves and recognises"
     costs = ", and what suppressing it costs" if result.model.get("eraser") else ""
     return f"Leakage of {wording.perceived(result)}{costs}"

@@ -13,7 +13,46 @@ COST_SECTIONS = {
     "retrieval": "Retrieval, captions as written",
     "neutral_retrieval": "Retrieval, captions that name no group",
     "zero_shot": "Zero-shot",
-    "probe": "Linear probe",
+    "probe": "Probes of frozen features",
+    "grounding": "Visual grounding",
+}
+# family → title and what a reader should know
+BIAS_FAMILIES = {
+    "leakage_auc": (
+        "Leakage as area under the curve",
+        "How well an attacker ranks pictures by group, whatever threshold it takes. Chance is .50.",
+    ),
+    "leakage_bits": (
+        "Usable information",
+        "Bits about the group that an attacker gains per picture, less what it gains from shuffled labels.",
+    ),
+    "ranking": (
+        "Who is ranked first",
+        "Skew of the groups among the first pictures for prompts that name no group. A maximum over groups "
+        "is above zero without any bias: compare with chance, not with zero. Intervals of changes are bounds "
+        "that hold whichever group leads: wide where groups tie.",
+    ),
+    "association": (
+        "Association",
+        "Whether pictures of one group lie nearer to one set of words. An effect size counts standard "
+        "deviations; the difference of cosines beside it says how large that is.",
+    ),
+    "editing": (
+        "Concept editing",
+        "Mean cosine of the pictures of each group that rank first for prompts of each group.",
+    ),
+    "groups": (
+        "The task by group",
+        "Differences are maxima over groups and classes, above zero without any bias: compare with chance. "
+        "Classes too rare in some group, or in too few clusters, are left out and counted; with none left "
+        "there is no row. Intervals of changes are bounds that hold whichever groups differ most.",
+    ),
+    "amplification": (
+        "Bias amplification",
+        "Whether predictions tell more about the group than labels of equal accuracy would. Directional rows "
+        "need classes and groups that go together in the training labels: cells counts them, and with none "
+        "there is nothing to amplify.",
+    ),
 }
 FITTED = "_fitted"
 
@@ -153,6 +192,37 @@ def cost_grids(result: AuditResult) -> list[Grid]:
         for split in _splits(rows)
     )
     return [grid for grid in grids if grid]
+
+
+def family_grids(result: AuditResult) -> dict[str, list[Grid]]:
+    """Per family of ``BIAS_FAMILIES`` that was measured, and split: metrics down, systems across."""
+    found: dict[str, list[Grid]] = {}
+    for family in BIAS_FAMILIES:
+        rows = result.select(f"{family}/")
+        systems = wording.ordered((row.system for row in rows), wording.SYSTEMS)
+        columns = [*systems, *(f"change, {system}" for system in systems)]
+        grids = [
+            pivot(
+                (_family_entry(row) for row in rows if row.split == split),
+                split=split,
+                corner="Metric",
+                columns=columns,
+            )
+            for split in _splits(rows)
+        ]
+        if filled := [grid for grid in grids if grid]:
+            found[family] = filled
+    return found
+
+
+def _family_entry(row: Estimate) -> Entry:
+    name = row.name.removesuffix(CHANGE)
+    return Entry(
+        section=", ".join(wording.plain(part) for part in name.split("/")[1:-1]),
+        label=_with_group(wording.metric_label(name), row),
+        column=f"change, {row.system}" if row.name.endswith(CHANGE) else row.system,
+        row=row,
+    )
 
 
 def geometry_grid(result: AuditResult) -> Grid | None:

@@ -9,7 +9,10 @@ from evaluation.report import wording
 from evaluation.results import AuditResult, Estimate
 
 OFF, ON, RANDOM = "eraser off", "eraser on", "random direction"
-ATTACKER_KINDS = {"the linear attacker": ("logistic",), "nonlinear attackers": ("rbf_svm", "mlp")}
+ATTACKER_KINDS = {
+    "the linear attacker": ("logistic",),
+    "nonlinear attackers": ("rbf_svm", "mlp", "gradient_boosting", "knn"),
+}
 RECALLS = {"image-to-text": "retrieval/i2t_recall_10", "text-to-image": "retrieval/t2i_recall_10"}
 
 
@@ -76,8 +79,10 @@ def leakage(result: AuditResult, *, split: str) -> str:
         clauses = [_level(subject, only), _remainder(only), "" if on else "no eraser was measured"]
     else:
         return f"{_capital(subject)} was not measured."
-    if (result.model.get("eraser") or {}).get("changes_images") is False:
-        clauses.append("the eraser leaves image embeddings as they are, so their leakage cannot change")
+    if on and result.model.get("image_features_changed") is False:
+        clauses.append(
+            "the edit changes no image feature (texts alone, or nothing), so leakage cannot change"
+        )
     clauses.append(_control(control, change))
     return _sentence(clauses)
 

@@ -13,18 +13,34 @@ from rich.table import Table
 from rich.text import Text
 
 from evaluation.report import wording
-from evaluation.report.grids import Grid, Line
-from evaluation.report.layout import cost_grids, leakage_grids
+from evaluation.report.grids import CHANGE, Grid, Line
+from evaluation.report.layout import BIAS_FAMILIES, cost_grids, family_grids, leakage_grids
 from evaluation.results import AuditResult, Estimate
 
 LEFT_TO_THE_REPORT = ("R@1", "R@5", "top 5")
+# of the families of bias metrics, by the end of a row's name
+SHOWN = (
+    "/max",
+    "/logistic",
+    "skew_10",
+    "skew_100",
+    "/effect_size",
+    "/interaction",
+    "/worst_group_accuracy",
+    "/accuracy_gap",
+    "/equalized_odds_difference",
+    "/demographic_parity_difference",
+    "/leakage_amplification",
+    "_to_task",
+    "_to_attribute",
+)
 NARROW_COLUMNS = ("eraser off", "eraser on", "random direction", "change, eraser on")
 HEADING_WIDTH = 12
 UNBOUNDED = 10_000
 
 
 def print_summary(result: AuditResult, console: Console | None = None) -> None:
-    """Print leakage by system and attacker, and what the eraser cost, per split.
+    """Print leakage by system and attacker, main rows of other bias metrics, and what the eraser cost.
 
     A terminal gets the widest of three layouts that fits: intervals beside their values, under them, and
     under them with ``NARROW_COLUMNS`` only. Anything else gets one plain line per line of a table.
@@ -45,12 +61,23 @@ def _titled(result: AuditResult) -> Iterator[tuple[str, Grid]]:
             f"Leakage of {wording.perceived(result)} (balanced accuracy, 95% intervals)\n{_about(grid)}",
             grid,
         )
+    for family, grids in family_grids(result).items():
+        for grid in grids:
+            lines = tuple(line for line in grid.lines if _shown(line))
+            if lines:
+                title = f"{BIAS_FAMILIES[family][0]} (95% intervals)\n{_about(grid)}"
+                yield title, replace(grid, lines=lines)
     for grid in cost_grids(result):
         lines = tuple(line for line in grid.lines if not line.label.endswith(LEFT_TO_THE_REPORT))
         yield (
             f"Utility (per cent, changes in points, 95% intervals)\n{_about(grid)}",
             replace(grid, lines=lines),
         )
+
+
+def _shown(line: Line) -> bool:
+    names = [row.name.removesuffix(CHANGE) for row in line.cells if row]
+    return all(name.endswith("/max" if name.startswith("leakage_auc/") else SHOWN) for name in names)
 
 
 def _about(grid: Grid) -> str:

@@ -11,14 +11,27 @@ from evaluation.results import AuditResult, Estimate
 
 MINUS = "−"
 SYSTEMS = {
+    "majority answer": "always the commonest group, whatever the picture",
     "pixels": "no model at all: what the picture itself shows",
     "untrained tower": "the same image tower with random weights",
     "eraser off": "the trained model as it is",
     "eraser on": "the trained model with the attribute directions suppressed",
     "random direction": "as many random directions removed instead: the control of the eraser",
 }
-REPRESENTATIONS = {"pixels": "Pixels", "features": "Tower features", "embedding": "Image embedding"}
-ATTACKERS = {"logistic": "logistic", "rbf_svm": "RBF SVM", "mlp": "MLP", "max": "max"}
+REPRESENTATIONS = {
+    "majority": "No picture",
+    "pixels": "Pixels",
+    "features": "Tower features",
+    "embedding": "Image embedding",
+}
+ATTACKERS = {
+    "logistic": "logistic",
+    "rbf_svm": "RBF SVM",
+    "mlp": "MLP",
+    "gradient_boosting": "boosting",
+    "knn": "k-NN",
+    "max": "max",
+}
 SPLITS = {
     "test": "Test",
     "openmoji": "OpenMoji (style shift)",
@@ -29,9 +42,12 @@ METRICS = {
     "cross_modal_angle": "Cross-modal angle",
     "cosine_kept": "Cosine kept (before · after)",
 }
+COUNTED = ("classes", "cells")
+SHORT_UNITS = {"standard deviations": "sd"}
+ENDS = {"_knn_accuracy": "k-NN", "_sgd_accuracy": "SGD", "_iou50": "IoU ≥ .5", "_pointing": "pointing game"}
 ARROWS = {"i2t": "Image → text", "t2i": "Text → image"}
 
-UTILITY = ("retrieval/", "neutral_retrieval/", "zero_shot/", "probe/")
+UTILITY = ("retrieval/", "neutral_retrieval/", "zero_shot/", "probe/", "grounding/")
 SIGNIFICANT = 0.05
 
 Verdict = Literal["lower", "higher", "not shown", "untested"]
@@ -68,10 +84,15 @@ def metric_label(name: str) -> str:
     """Label of a metric name without its ``_change``."""
     if recall := re.fullmatch(r"(?:neutral_)?retrieval/(i2t|t2i)_recall_(\d+)", name):
         return f"{ARROWS[recall[1]]}, R@{recall[2]}"
+    if median := re.fullmatch(r"(?:neutral_)?retrieval/(i2t|t2i)_median_rank", name):
+        return f"{ARROWS[median[1]]}, median rank"
     if top := re.fullmatch(r"zero_shot/(.+)_top(\d+)", name):
         return f"{plain(top[1])}, top {top[2]}"
     last = name.rsplit("/", 1)[-1]
-    return METRICS.get(last, plain(last))
+    for end, words in ENDS.items():
+        if last.endswith(end):
+            return f"{plain(last.removesuffix(end))}, {words}"
+    return METRICS.get(last) or ATTACKERS.get(last) or plain(last)
 
 
 def split_label(split: str) -> str:
@@ -94,11 +115,15 @@ def _style(row: Estimate) -> _Style:
     change = row.name.endswith("_change")
     if row.unit == "degrees":
         return _Style(1, 1 + change, "°")
+    if row.unit == "rank":
+        return _Style(1, 1)
+    if row.unit in COUNTED:
+        return _Style(1, 0, f" {row.unit}")
     if _in_points(row):
         return _Style(100, 1 + change, "" if change else "%")
     if row.unit == "fraction":
         return _Style(1, 3 if change or row.name.startswith("geometry/") else 2)
-    return _Style(1, 3, f" {row.unit}")
+    return _Style(1, 2 + change, f" {SHORT_UNITS.get(row.unit, row.unit)}")
 
 
 def number(row: Estimate, raw: float) -> str:
@@ -149,7 +174,7 @@ def null_band(row: Estimate | None) -> str:
 
 
 def beyond_chance(row: Estimate) -> bool | None:
-    """Whether the value lies above the central 95% of its null.
+    """Whether the value lies outside the central 95% of its null, on the side that its p-value speaks of.
 
     An angle is corrected for noise and its null is not, so there the p-value decides, which rests on the
     uncorrected angle.
@@ -158,8 +183,9 @@ def beyond_chance(row: Estimate) -> bool | None:
     """
     if row.unit == "degrees":
         return None if row.p_value is None else row.p_value < SIGNIFICANT
-    if row.null_high is not None:
-        return row.value > row.null_high
+    if row.null_low is not None and row.null_high is not None:
+        outside = not row.null_low <= row.value <= row.null_high
+        return outside and (row.value > row.null_high if row.p_value is None else row.p_value < SIGNIFICANT)
     if row.low is not None and row.null is not None:
         return row.low > row.null
     return None

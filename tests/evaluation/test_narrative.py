@@ -97,8 +97,8 @@ def test_model_without_eraser(audit: AuditResult) -> None:
     assert narrative.fitted(bare) == ""
 
 
-def test_eraser_that_leaves_images_alone_says_so(audit: AuditResult) -> None:
-    model = {"eraser": {"changes_images": False}}
+def test_an_edit_that_leaves_images_alone_says_so(audit: AuditResult) -> None:
+    model = {**audit.model, "image_features_changed": False}
     assert "cannot change" in narrative.leakage(replace(audit, model=model), split="test")
     assert "cannot change" not in narrative.leakage(audit, split="test")
 
@@ -221,3 +221,25 @@ def test_the_summary_ends_with_what_was_done_in_training_and_what_the_gate_said(
     assert "the gate before the eraser said embedding: warn" in last
     assert "compare with a run without --debias" in last
     assert narrative.mitigation(audit) == ""
+
+
+def test_beyond_chance_lies_on_the_side_of_the_p_value() -> None:
+    rank = Estimate(
+        name="retrieval/i2t_median_rank",
+        value=60.0,
+        null=285.0,
+        null_low=249.0,
+        null_high=323.0,
+        p_value=0.001,
+        n=100,
+        split="test",
+        system="eraser off",
+        higher_is_better=False,
+        unit="rank",
+    )
+    assert wording.beyond_chance(rank) is True
+    assert wording.beyond_chance(replace(rank, value=330.0, p_value=0.98)) is False
+    assert wording.beyond_chance(replace(rank, value=260.0, p_value=0.1)) is False
+    assert wording.metric_label(rank.name) == "Image → text, median rank"
+    assert wording.metric_label("probe/category_knn_accuracy") == "Category, k-NN"
+    assert wording.metric_label("leakage_auc/gender/embedding/knn") == "k-NN"

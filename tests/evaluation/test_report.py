@@ -85,7 +85,7 @@ def test_page_has_semantics(page: Page) -> None:
     identifiers = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
     assert len(identifiers) == len(set(identifiers))
     anchors = [str(link["href"])[1:] for link in page.all("a") if str(link["href"]).startswith("#")]
-    assert len(anchors) == 10
+    assert len(anchors) == 11
     assert set(anchors) <= set(identifiers)
     assert len(page.all("caption")) == len(page.all("table")) == 10
     assert all(header.get("scope") in {"col", "row", "rowgroup"} for header in page.all("th"))
