@@ -9,11 +9,11 @@ RUNS holds one folder per training, KIND-SEED, made by
 
 On every model five systems: as it is, the paper's text direction removed, caption_leace, the same with the
 corpus's own labels, and as many random directions removed. Leakage is the balanced accuracy of the strongest
-of the attackers on held-out stems, averaged over seeds; its interval resamples the stems, the same for all
-seeds, and min to max over seeds stands beside it, for one does not cover the other. Utility is recall@10 by
-captions that name no gender, both directions, as a share of plain's. With ``val`` after RUNS it measures on
-validation stems instead of test stems: what to choose a default by. About 4 minutes a training folder on one
-core; what was measured is kept beside the training.
+of three attackers (logistic, RBF SVM, MLP) on held-out stems, averaged over seeds; its interval resamples
+the stems, the same for all seeds, and min to max over seeds stands beside it, for one does not cover the
+other. Utility is recall@10 by captions that name no gender, both directions, as a share of plain's. With
+``val`` after RUNS it measures on validation stems instead of test stems: what to choose a default by. About
+4 minutes a training folder on one core; what was measured is kept beside the training.
 """
 
 from __future__ import annotations
@@ -32,22 +32,22 @@ from clip_lite.model import DualEncoder
 from debias import ProtectedAttribute
 from debias.calibration import Calibration, fit_eraser
 from debias.eraser import Eraser
+from evaluation.bias.attackers import ATTACKERS
 from evaluation.bias.leakage import Sample, attack
-from evaluation.embed import EmbeddingTable, caption_index, embed
-from evaluation.inference import (
-    Inference,
+from evaluation.bias.scores import (
     balanced_accuracy,
     bootstrap_balanced_accuracy,
-    mean_interval,
     null_balanced_accuracy,
-    resampled_sums,
 )
+from evaluation.embed import EmbeddingTable, caption_index, embed
+from evaluation.inference import Inference, mean_interval, resampled_sums
 from evaluation.population import population
 
 CPU = torch.device("cpu")
 GENDER = ProtectedAttribute.load("gender")
 DRAWS = Inference(resamples=2000, permutations=500)
 REPRESENTATIONS = ("features", "embedding")
+PANEL = {name: ATTACKERS[name] for name in ("logistic", "rbf_svm", "mlp")}
 KINDS = ("plain", "neutral", "matched")
 Measured = dict[str, np.ndarray]  # "system/what" → value and draws of one training
 Draws = dict[tuple[str, str, str], list[np.ndarray]]  # (kind, system, what) → one array per seed
@@ -115,7 +115,7 @@ def measure(folder: Path, corpus: Corpus, seed: int, splits: tuple[str, ...]) ->
                 for split, own in people.items()
             }
             tests = {split: samples[split] for split in splits}
-            for split, held in attack(samples["train"], tests, seed=seed).answers.items():
+            for split, held in attack(samples["train"], tests, seed=seed, attackers=PANEL).answers.items():
                 said = (held.predictions, held.labels)
                 value = balanced_accuracy(*said)
                 drawn = bootstrap_balanced_accuracy(*said, held.clusters, DRAWS)
