@@ -54,7 +54,7 @@ def render_html(result: AuditResult) -> str:
             cost_figures=_cost_figures(cost),
             own_task=_own_task(result),
             families=layout.family_grids(result),
-            family_words=layout.BIAS_FAMILIES,
+            family_words=layout.family_words,
             geometry=layout.geometry_grid(result),
             geometry_sentence=narrative.geometry(result),
             curves=_curves(result),

@@ -15,6 +15,7 @@ COST_SECTIONS = {
     "zero_shot": "Zero-shot",
     "probe": "Probes of frozen features",
     "grounding": "Visual grounding",
+    "probe_ap": "Average precision by class",
 }
 # family → title and what a reader should know
 BIAS_FAMILIES = {
@@ -54,6 +55,7 @@ BIAS_FAMILIES = {
         "there is nothing to amplify.",
     ),
 }
+ELSEWHERE = {"leakage", "geometry", *COST_SECTIONS}
 FITTED = "_fitted"
 
 
@@ -195,9 +197,13 @@ def cost_grids(result: AuditResult) -> list[Grid]:
 
 
 def family_grids(result: AuditResult) -> dict[str, list[Grid]]:
-    """Per family of ``BIAS_FAMILIES`` that was measured, and split: metrics down, systems across."""
+    """Per family of bias metrics that was measured, and split: metrics down, systems across.
+
+    A family that is none of ours, of a person's own metric, comes last.
+    """
     found: dict[str, list[Grid]] = {}
-    for family in BIAS_FAMILIES:
+    own = (family for row in result.rows if (family := row.name.split("/")[0]) not in ELSEWHERE)
+    for family in wording.ordered([*BIAS_FAMILIES, *own], BIAS_FAMILIES):
         rows = result.select(f"{family}/")
         systems = wording.ordered((row.system for row in rows), wording.SYSTEMS)
         columns = [*systems, *(f"change, {system}" for system in systems)]
@@ -213,6 +219,11 @@ def family_grids(result: AuditResult) -> dict[str, list[Grid]]:
         if filled := [grid for grid in grids if grid]:
             found[family] = filled
     return found
+
+
+def family_words(family: str) -> tuple[str, str]:
+    """Title of a family, and what a reader should know of it."""
+    return BIAS_FAMILIES.get(family, (wording.plain(family), "A metric of one's own."))
 
 
 def _family_entry(row: Estimate) -> Entry:

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from evaluation.report import wording
 from evaluation.report.grids import CHANGE, Grid, Line
-from evaluation.report.layout import BIAS_FAMILIES, cost_grids, family_grids, leakage_grids
+from evaluation.report.layout import BIAS_FAMILIES, cost_grids, family_grids, family_words, leakage_grids
 from evaluation.results import AuditResult, Estimate
 
 LEFT_TO_THE_REPORT = ("R@1", "R@5", "top 5")
@@ -65,7 +65,7 @@ def _titled(result: AuditResult) -> Iterator[tuple[str, Grid]]:
         for grid in grids:
             lines = tuple(line for line in grid.lines if _shown(line))
             if lines:
-                title = f"{BIAS_FAMILIES[family][0]} (95% intervals)\n{_about(grid)}"
+                title = f"{family_words(family)[0]} (95% intervals)\n{_about(grid)}"
                 yield title, replace(grid, lines=lines)
     for grid in cost_grids(result):
         lines = tuple(line for line in grid.lines if not line.label.endswith(LEFT_TO_THE_REPORT))
@@ -77,6 +77,8 @@ def _titled(result: AuditResult) -> Iterator[tuple[str, Grid]]:
 
 def _shown(line: Line) -> bool:
     names = [row.name.removesuffix(CHANGE) for row in line.cells if row]
+    if not all(name.startswith(tuple(BIAS_FAMILIES)) for name in names):
+        return True
     return all(name.endswith("/max" if name.startswith("leakage_auc/") else SHOWN) for name in names)
 
 

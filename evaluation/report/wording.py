@@ -47,7 +47,7 @@ SHORT_UNITS = {"standard deviations": "sd"}
 ENDS = {"_knn_accuracy": "k-NN", "_sgd_accuracy": "SGD", "_iou50": "IoU ≥ .5", "_pointing": "pointing game"}
 ARROWS = {"i2t": "Image → text", "t2i": "Text → image"}
 
-UTILITY = ("retrieval/", "neutral_retrieval/", "zero_shot/", "probe/", "grounding/")
+UTILITY = ("retrieval/", "neutral_retrieval/", "zero_shot/", "probe/", "probe_ap/", "grounding/")
 SIGNIFICANT = 0.05
 
 Verdict = Literal["lower", "higher", "not shown", "untested"]

@@ -126,6 +126,8 @@ def test_an_own_metric_is_one_function_and_one_line(monkeypatch: pytest.MonkeyPa
     assert "Traceback" not in said.err
     result = read()
     assert [row.name for row in result.rows] == ["mine/share"]
+    assert ", Share: eraser off" in said.out
+    assert "A metric of one&#39;s own." in Path("out/report.html").read_text()
     assert result.provenance["failed"] == {
         "own.breaks": "RuntimeError: no such thing",
         "own.twice": "ValueError: there is a row test/eraser_off/mine/share already",
