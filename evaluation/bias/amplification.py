@@ -23,7 +23,11 @@ import numpy as np
 
 from evaluation.bias.attackers import Attacker, gradient_boosting, logistic
 from evaluation.bias.leakage import Answers, Attack, Sample, attack
-from evaluation.bias.scores import balanced_accuracy, bootstrap_balanced_accuracy, null_balanced_accuracy
+from evaluation.bias.leakage_scores import (
+    balanced_accuracy,
+    bootstrap_balanced_accuracy,
+    null_balanced_accuracy,
+)
 from evaluation.inference import bootstrap, null_fields
 from evaluation.results import Estimate
 from evaluation.setting import Setting

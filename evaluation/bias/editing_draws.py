@@ -8,7 +8,7 @@ from itertools import islice
 
 import numpy as np
 
-from evaluation.bias.prefixes import Ranking, reaching
+from evaluation.bias.ranking_prefixes import Ranking, reaching
 from evaluation.inference import paired_swaps, permuted_labels, resampled_counts
 from evaluation.inference.bootstrap import BLOCK_CELLS
 from evaluation.inference.settings import Inference

@@ -6,7 +6,7 @@ import numpy as np
 
 from debias.attributes import ProtectedAttribute
 from evaluation.bias.amplification import Task, leakage_amplification
-from evaluation.bias.directional import attribute_to_task, task_to_attribute, training_cells
+from evaluation.bias.amplification_directional import attribute_to_task, task_to_attribute, training_cells
 from evaluation.bias.groups import group_changes, group_rows
 from evaluation.population import Population
 from evaluation.results import Estimate

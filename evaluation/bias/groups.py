@@ -6,7 +6,7 @@ Traps, and what is done about them:
 
 - A largest difference is above 0 under no bias, the more so the smaller the groups: compare with ``null``,
   the same maximum under permuted group labels. The intervals are not percentiles of the bootstrap, which
-  never hold 0 (``difference_intervals``). Under no difference, or where several differences are near the
+  never hold 0 (``group_intervals``). Under no difference, or where several differences are near the
   largest, they cover more than their level: they can be too wide, not too narrow.
 - The null says that the group tells nothing of prediction *and* target. Groups whose targets differ in
   frequency can miss parity with every prediction right: read it beside the odds and the opportunity.
@@ -25,7 +25,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from evaluation.bias.difference_intervals import (
+from evaluation.bias.group_fairlearn import fairlearn_values
+from evaluation.bias.group_intervals import (
     Contrasts,
     differences,
     limits_of_change,
@@ -34,7 +35,6 @@ from evaluation.bias.difference_intervals import (
     rate_limits,
     ratio_limits,
 )
-from evaluation.bias.fairlearn_values import fairlearn_values
 from evaluation.bias.group_rates import Answers, Kind, Rates, gap, least_ratio, rates_of, worst
 from evaluation.inference import null_fields, paired_swaps, permutation_p
 from evaluation.results import Estimate
@@ -94,7 +94,7 @@ def group_rows(
     left, the rows of accuracy remain.
     The ratio has no row when no compared class is ever predicted.
 
-    Intervals are those of ``difference_intervals`` on clustered resamples. Nulls and p-values (small: a
+    Intervals are those of ``group_intervals`` on clustered resamples. Nulls and p-values (small: a
     difference is large, a ratio or the worst accuracy is small) permute group labels with clusters respected.
 
     Args:

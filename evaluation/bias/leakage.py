@@ -23,7 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from evaluation.bias.attackers import ATTACKERS, Attacker, trained
-from evaluation.bias.scores import (
+from evaluation.bias.leakage_scores import (
     auc,
     balanced_accuracy,
     bootstrap_auc,

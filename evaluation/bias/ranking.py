@@ -9,9 +9,9 @@ Traps, and what is done about them:
 - None of them is zero without bias: ten images drawn blindly are rarely half and half. Compare with ``null``,
   where labels are permuted, never with zero. At k = n every model has skew 0, so k stays below n.
 - Embeddings are brought to length one, so that a long vector does not come first.
-- Ties are shared out (``evaluation.bias.prefixes``): no order of the input favours a group.
-- A maximum is biased upwards and a naive bootstrap of it misses the truth; see ``evaluation.bias.skew.room``.
-  With groups that tie, the interval covers more than it says; with a clear bias, as much.
+- Ties are shared out (``ranking_prefixes``): no order of the input favours a group.
+- A maximum is biased upwards and a naive bootstrap of it misses the truth; see
+  ``ranking_skew.room``. With groups that tie, the interval covers more than it says; with a clear bias, as much.
 - The interval of a skew is about the share of the population that ``k`` of ``n`` images stand for. MinSkew of
   a group of which fewer than about three are expected among the first ``k`` hangs on the half count that
   stands for none, and its interval covers too little.
@@ -25,7 +25,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from evaluation.bias.ranked_pool import (
+from evaluation.bias.ranking_pool import (
     permuted,
     pool_rankings,
     ranked_pool,
@@ -33,7 +33,7 @@ from evaluation.bias.ranked_pool import (
     skew_room,
     swapped,
 )
-from evaluation.bias.skew import tails
+from evaluation.bias.ranking_skew import tails
 from evaluation.inference import centred, null_fields, permutation_p
 from evaluation.results import Estimate
 from evaluation.setting import Setting

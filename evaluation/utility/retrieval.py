@@ -11,7 +11,7 @@ from evaluation.inference import Inference, null_fields, permutation_p, resample
 from evaluation.inference.bootstrap import BLOCK_CELLS
 from evaluation.results import Estimate
 from evaluation.setting import Setting
-from evaluation.utility.ranks import QueryRanks, Ranks, retrieval_ranks
+from evaluation.utility.retrieval_ranks import QueryRanks, Ranks, retrieval_ranks
 
 KS = (1, 5, 10)
 

@@ -16,10 +16,10 @@ from evaluation.systems import OFF, Bench
 from evaluation.utility.average_precision import map_change, mean_average_precision
 from evaluation.utility.gradcam import heat_maps, target_layer
 from evaluation.utility.grounding import grounding, grounding_change
+from evaluation.utility.grounding_scenes import Scenes, compose
 from evaluation.utility.probe import Hits, Probe
-from evaluation.utility.ranks import Ranks, retrieval_ranks
 from evaluation.utility.retrieval import recall_change, retrieval
-from evaluation.utility.scenes import Scenes, compose
+from evaluation.utility.retrieval_ranks import Ranks, retrieval_ranks
 from evaluation.utility.sgd_probe import SGDProbe
 from evaluation.utility.svm_probe import FOLDS, SVMProbe
 from evaluation.utility.tasks import ZeroShotTask, group_task, knn_probe, linear_probe, role_task

@@ -8,7 +8,7 @@ import numpy as np
 
 from debias.attributes import ProtectedAttribute
 from evaluation.systems import Bench
-from evaluation.utility.knn import KNNProbe
+from evaluation.utility.knn_probe import KNNProbe
 from evaluation.utility.linear_probe import LinearProbe
 from evaluation.utility.probe import Probe
 from evaluation.utility.zero_shot import class_ranks, predictions

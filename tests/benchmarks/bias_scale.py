@@ -21,8 +21,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from common import machine
 
 from evaluation.bias.amplification import Task, decided, leakage_amplification
+from evaluation.bias.amplification_directional import attribute_to_task, training_cells
 from evaluation.bias.association import association, association_changes
-from evaluation.bias.directional import attribute_to_task, training_cells
 from evaluation.bias.editing import editing, editing_changes
 from evaluation.bias.geometry import cosine_kept, cross_modal_angle, residual_correlation
 from evaluation.bias.groups import group_changes, group_rows

@@ -34,7 +34,7 @@ from debias.calibration import Calibration, fit_eraser
 from debias.eraser import Eraser
 from evaluation.bias.attackers import ATTACKERS
 from evaluation.bias.leakage import Sample, attack
-from evaluation.bias.scores import (
+from evaluation.bias.leakage_scores import (
     balanced_accuracy,
     bootstrap_balanced_accuracy,
     null_balanced_accuracy,

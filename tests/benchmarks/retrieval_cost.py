@@ -18,7 +18,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parent))
 from common import machine, ratio, take_turns
 
-from evaluation.utility.ranks import retrieval_ranks
+from evaluation.utility.retrieval_ranks import retrieval_ranks
 
 IMAGES, CAPTIONS, WIDTH = 5000, 5, 512
 TIE = 1e-12

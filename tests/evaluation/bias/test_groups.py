@@ -7,7 +7,7 @@ import pytest
 from fairlearn import metrics as fairlearn
 from scipy.stats import binomtest
 
-from evaluation.bias.difference_intervals import differences, limits_of_change, rate_limits, square_and_add
+from evaluation.bias.group_intervals import differences, limits_of_change, rate_limits, square_and_add
 from evaluation.bias.group_rates import Answers, Rates
 from evaluation.bias.groups import METRICS, group_changes, group_rows
 from evaluation.inference import Inference, resampled_sums

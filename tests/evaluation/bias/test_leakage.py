@@ -8,7 +8,7 @@ from scipy.stats import kstest
 
 from evaluation.bias.attackers import ATTACKERS
 from evaluation.bias.leakage import Attack, Sample, attack, leakage_change
-from evaluation.bias.scores import balanced_accuracy
+from evaluation.bias.leakage_scores import balanced_accuracy
 from evaluation.inference import Inference, paired_swaps, permutation_p
 from evaluation.results import Estimate
 from evaluation.setting import Setting

@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import hypergeom, kstest
 
 from evaluation.bias.ranking import ranking, ranking_changes
-from evaluation.bias.skew import log_ratios
+from evaluation.bias.ranking_skew import log_ratios
 from evaluation.inference import Inference
 from evaluation.results import Estimate
 from evaluation.setting import Setting

@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from evaluation.bias.prefixes import rankings
-from evaluation.bias.ranked_pool import ranked_pool, resampled
 from evaluation.bias.ranking import ranking
+from evaluation.bias.ranking_pool import ranked_pool, resampled
+from evaluation.bias.ranking_prefixes import rankings
 from evaluation.inference import Inference
 from evaluation.setting import Setting
 

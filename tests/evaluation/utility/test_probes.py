@@ -14,7 +14,7 @@ from torch import Tensor
 from evaluation.inference import Inference
 from evaluation.results import Estimate
 from evaluation.setting import Setting
-from evaluation.utility.knn import KNNProbe
+from evaluation.utility.knn_probe import KNNProbe
 from evaluation.utility.linear_probe import LinearProbe
 from evaluation.utility.probe import Probe
 from evaluation.utility.sgd_probe import RATES, SGDProbe
@@ -116,7 +116,7 @@ def test_the_logistic_probe_converges_on_many_classes_without_a_warning() -> Non
 
 @pytest.mark.parametrize("block_cells", [1, 2**22])
 def test_neighbours_vote_as_scikit_learn_has_them(block_cells: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("evaluation.utility.knn.BLOCK_CELLS", block_cells)
+    monkeypatch.setattr("evaluation.utility.knn_probe.BLOCK_CELLS", block_cells)
     x, y = _planted(noise=2.0)
     reference = KNeighborsClassifier(
         20, metric="cosine", algorithm="brute", weights=lambda distance: np.exp((1 - distance) / 0.07)

@@ -8,8 +8,8 @@ import pytest
 from evaluation.inference import Inference
 from evaluation.results import Estimate
 from evaluation.setting import Setting
-from evaluation.utility.ranks import retrieval_ranks
 from evaluation.utility.retrieval import recall_at, recall_change, retrieval
+from evaluation.utility.retrieval_ranks import retrieval_ranks
 
 QUICK = Inference(resamples=300, permutations=1000)
 
@@ -61,7 +61,7 @@ def test_hand_worked_table() -> None:
 
 @pytest.mark.parametrize("block_cells", [1, 700, 2**22])
 def test_agrees_with_brute_force_argsort(block_cells: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("evaluation.utility.ranks.BLOCK_CELLS", block_cells)
+    monkeypatch.setattr("evaluation.utility.retrieval_ranks.BLOCK_CELLS", block_cells)
     rng = np.random.default_rng(0)
     image, text = rng.standard_normal((40, 6)), rng.standard_normal((90, 6))
     linked = rng.random((40, 90)) < 0.03

@@ -11,8 +11,8 @@ from scipy.stats import kstest
 from evaluation.inference import Bootstrap, Inference, cluster_sums, resampled_counts, resampled_sums
 from evaluation.results import Estimate
 from evaluation.setting import Setting
-from evaluation.utility.ranks import QueryRanks, Ranks
 from evaluation.utility.retrieval import retrieval
+from evaluation.utility.retrieval_ranks import QueryRanks, Ranks
 
 SIMULATIONS = 1000
 CAPTIONS = 5

@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 from scipy.stats import kstest
 
-from evaluation.bias.directional import Cells, attribute_to_task, task_to_attribute, training_cells
+from evaluation.bias.amplification_directional import (
+    Cells,
+    attribute_to_task,
+    task_to_attribute,
+    training_cells,
+)
 from evaluation.inference import Inference
 from evaluation.results import Estimate
 from evaluation.setting import Setting

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from clip_lite.data.pairs import PairTable, Record
-from evaluation.utility.scenes import compose
+from evaluation.utility.grounding_scenes import compose
 
 SIDE = 16
 

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from evaluation.bias.prefixes import Ranking, rankings, reaching, swapped_counts, top_counts
-from evaluation.bias.skew import log_ratios, ndkl, room
+from evaluation.bias.ranking_prefixes import Ranking, rankings, reaching, swapped_counts, top_counts
+from evaluation.bias.ranking_skew import log_ratios, ndkl, room
 from evaluation.inference import permuted_labels, resampled_counts
 from evaluation.inference.bootstrap import BLOCK_CELLS
 from evaluation.results import Estimate
@@ -181,7 +181,7 @@ def swapped(pool: Pool, ranked: Sequence[Sequence[Ranking]], at: Setting) -> tup
 def skew_room(
     observed: Measured, drawn: Measured, k: int, sign: int, pool: Pool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """``evaluation.bias.skew.room`` of MaxSkew (``sign`` 1) or of MinSkew turned (-1) at the k-th cut-off."""
+    """``ranking_skew.room`` of MaxSkew (``sign`` 1) or of MinSkew turned (-1) at the k-th cut-off."""
     values, draws = sign * observed.ratios[:, 0, k], sign * drawn.ratios[:, :, k]
     return room(values, draws, int(pool.clusters.max()) + 1)
 

@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import kstest
 from sklearn.metrics import balanced_accuracy_score
 
-from evaluation.bias.scores import (
+from evaluation.bias.leakage_scores import (
     balanced_accuracy,
     bootstrap_balanced_accuracy,
     null_balanced_accuracy,

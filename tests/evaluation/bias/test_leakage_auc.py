@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import kstest
 from sklearn.metrics import roc_auc_score
 
-from evaluation.bias.scores import auc, bootstrap_auc, null_auc
+from evaluation.bias.leakage_scores import auc, bootstrap_auc, null_auc
 from evaluation.inference import Inference, permutation_p, permuted_labels, resampled_sums
 
 FEW = Inference(resamples=40, permutations=30)
