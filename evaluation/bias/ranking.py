@@ -11,7 +11,8 @@ Traps, and what is done about them:
 - Embeddings are brought to length one, so that a long vector does not come first.
 - Ties are shared out (``ranking_prefixes``): no order of the input favours a group.
 - A maximum is biased upwards and a naive bootstrap of it misses the truth; see
-  ``ranking_skew.room``. With groups that tie, the interval covers more than it says; with a clear bias, as much.
+  ``ranking_skew.room``. With groups that tie, the interval covers more than it says; with a clear bias, as
+  much.
 - The interval of a skew is about the share of the population that ``k`` of ``n`` images stand for. MinSkew of
   a group of which fewer than about three are expected among the first ``k`` hangs on the half count that
   stands for none, and its interval covers too little.

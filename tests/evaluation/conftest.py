@@ -157,6 +157,73 @@ def _training() -> dict[str, Any]:
     }
 
 
+def _data() -> dict[str, Any]:
+    return {
+        "name": "emoji",
+        "digest": "sha256:51ab77",
+        "image_size": 64,
+        "label_noise": {
+            "disagreement": 0.013,
+            "low": 0.002,
+            "high": 0.07,
+            "compared": 1904,
+            "unnamed": 72,
+        },
+        "splits": {
+            "train": {"pictures": 8794, "stems": 1370},
+            "test": {"pictures": 2210, "stems": 380},
+            "openmoji": {"pictures": 3970, "stems": 380},
+        },
+        "sources": [
+            _source("noto", "1.2.9", "Apache-2.0", 3708),
+            _source("twemoji", "1.2.5", "CC-BY-4.0", 3970),
+            _source("fluent-emoji-flat", "1.2.6", "MIT", 3139),
+            _source("openmoji", "1.2.29", "CC-BY-SA-4.0", 3970),
+        ],
+        "limits": [
+            "Drawn gender is binary and caricatured.",
+            "Captions are short: 5.5 words on average.",
+        ],
+    }
+
+
+def _model() -> dict[str, Any]:
+    return {
+        "architecture": "dual encoder",
+        "image_tower": "resnet18 (3×3 stem)",
+        "text_tower": "all-MiniLM-L6-v2, frozen",
+        "embedding_dim": 512,
+        "parameters": 37_184_001,
+        "digest": "sha256:c0ffee",
+        "eraser": {
+            "method": "caption_leace",
+            "rank": 1,
+            "changes_images": True,
+            "details": {
+                "labelled": {"woman": 1510, "man": 1490},
+                "dropped": {"both": 12, "none": 5782},
+            },
+        },
+    }
+
+
+def _provenance() -> dict[str, Any]:
+    return {
+        "command": "python -m clip_lite.train --debias gender",
+        "created": "2026-07-01T10:00:00Z",
+        "seed": 20260701,
+        "resamples": 2000,
+        "permutations": 1000,
+        "attackers": ["logistic", "rbf_svm", "mlp"],
+        "versions": {"torch": "2.14.1", "scikit-learn": "1.8.0"},
+        "mlflow": {
+            "tracking_uri": "sqlite:///mlflow.db",
+            "experiment": "clip-lite",
+            "run_id": "ab12cd34",
+        },
+    }
+
+
 @pytest.fixture(scope="session")
 def audit() -> AuditResult:
     return AuditResult(
@@ -169,65 +236,10 @@ def audit() -> AuditResult:
             "lexicon_digest": "sha256:9d0c1f",
             "note": "two drawn categories; person and unlabelled pictures are left out of the attack",
         },
-        data={
-            "name": "emoji",
-            "digest": "sha256:51ab77",
-            "image_size": 64,
-            "label_noise": {
-                "disagreement": 0.013,
-                "low": 0.002,
-                "high": 0.07,
-                "compared": 1904,
-                "unnamed": 72,
-            },
-            "splits": {
-                "train": {"pictures": 8794, "stems": 1370},
-                "test": {"pictures": 2210, "stems": 380},
-                "openmoji": {"pictures": 3970, "stems": 380},
-            },
-            "sources": [
-                _source("noto", "1.2.9", "Apache-2.0", 3708),
-                _source("twemoji", "1.2.5", "CC-BY-4.0", 3970),
-                _source("fluent-emoji-flat", "1.2.6", "MIT", 3139),
-                _source("openmoji", "1.2.29", "CC-BY-SA-4.0", 3970),
-            ],
-            "limits": [
-                "Drawn gender is binary and caricatured.",
-                "Captions are short: 5.5 words on average.",
-            ],
-        },
-        model={
-            "architecture": "dual encoder",
-            "image_tower": "resnet18 (3×3 stem)",
-            "text_tower": "all-MiniLM-L6-v2, frozen",
-            "embedding_dim": 512,
-            "parameters": 37_184_001,
-            "digest": "sha256:c0ffee",
-            "eraser": {
-                "method": "caption_leace",
-                "rank": 1,
-                "changes_images": True,
-                "details": {
-                    "labelled": {"woman": 1510, "man": 1490},
-                    "dropped": {"both": 12, "none": 5782},
-                },
-            },
-        },
+        data=_data(),
+        model=_model(),
         training=_training(),
-        provenance={
-            "command": "python -m clip_lite.train --debias gender",
-            "created": "2026-07-01T10:00:00Z",
-            "seed": 20260701,
-            "resamples": 2000,
-            "permutations": 1000,
-            "attackers": ["logistic", "rbf_svm", "mlp"],
-            "versions": {"torch": "2.14.1", "scikit-learn": "1.8.0"},
-            "mlflow": {
-                "tracking_uri": "sqlite:///mlflow.db",
-                "experiment": "clip-lite",
-                "run_id": "ab12cd34",
-            },
-        },
+        provenance=_provenance(),
         examples=_examples(),
     )
 

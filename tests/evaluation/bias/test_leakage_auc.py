@@ -9,6 +9,7 @@ from sklearn.metrics import roc_auc_score
 
 from evaluation.bias.leakage_scores import auc, bootstrap_auc, null_auc
 from evaluation.inference import Inference, permutation_p, permuted_labels, resampled_sums
+from tests.evaluation.bias.conftest import Layout
 
 FEW = Inference(resamples=40, permutations=30)
 
@@ -77,15 +78,14 @@ def test_blocks_of_resamples_do_not_change_auc(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize("mixed", [True, False], ids=["groups inside clusters", "groups between clusters"])
-def test_p_of_the_best_auc_is_uniform_without_leak_only_when_clusters_are_respected(mixed: bool) -> None:
+def test_p_of_the_best_auc_is_uniform_without_leak_only_when_clusters_are_respected(
+    mixed: bool, layout: Layout
+) -> None:
     clustered: list[float] = []
     naive: list[float] = []
     for seed in range(100):
         rng = np.random.default_rng(seed)
-        clusters = np.repeat(np.arange(24), 6)
-        inside = np.tile(np.repeat([0, 1], 3), 24)
-        labels = inside if mixed else rng.permutation(np.arange(24) % 2)[clusters]
-        cell = clusters * 2 + inside if mixed else clusters
+        clusters, labels, cell = layout(rng, mixed=mixed, count=24, size=6)
         says = rng.standard_normal((2, 48))[:, cell] + 0.2 * rng.standard_normal((2, 144))
         scores = np.stack([-says, says], axis=2)
         observed = auc(scores, labels).max()

@@ -11,20 +11,20 @@ from evaluation.bias.leakage_scores import (
     null_balanced_accuracy,
 )
 from evaluation.inference import Inference, permutation_p, resampled_sums
+from tests.evaluation.bias.conftest import Layout
 
 QUICK = Inference(resamples=200, permutations=199)
 
 
 @pytest.mark.parametrize("mixed", [True, False], ids=["groups inside clusters", "groups between clusters"])
-def test_permutation_p_is_uniform_without_leak_only_when_clusters_are_respected(mixed: bool) -> None:
+def test_permutation_p_is_uniform_without_leak_only_when_clusters_are_respected(
+    mixed: bool, layout: Layout
+) -> None:
     clustered: list[float] = []
     naive: list[float] = []
     for seed in range(200):
         rng = np.random.default_rng(seed)
-        clusters = np.repeat(np.arange(30), 8)
-        inside = np.tile(np.repeat([0, 1], 4), 30)
-        labels = inside if mixed else rng.permutation(np.arange(30) % 2)[clusters]
-        cell = clusters * 2 + inside if mixed else clusters
+        clusters, labels, cell = layout(rng, mixed=mixed, count=30, size=8)
         predictions = rng.integers(2, size=60)[cell][None]
         observed = balanced_accuracy(predictions, labels)[0] + 1e-6 * rng.random()
         for units, p_values in ((clusters, clustered), (np.arange(240), naive)):
