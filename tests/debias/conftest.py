@@ -78,3 +78,8 @@ def moments_of(x: Tensor, z: Tensor) -> StreamingMoments:
 def largest_gap(x: Tensor, z: Tensor) -> float:
     means = moments_of(x, z).group_means
     return float((means[:, None] - means[None]).abs().max())
+
+
+def one_hot(z: Tensor) -> Tensor:
+    """Groups ``(n,)`` as columns of 0 and 1, float64."""
+    return torch.nn.functional.one_hot(z).double()
