@@ -23,8 +23,7 @@ import numpy as np
 from scipy.stats import t
 
 from evaluation.bias.group_rates import Rates
-
-BLOCK_CELLS = 2**22
+from evaluation.inference.bootstrap import BLOCK_CELLS
 
 Limits = tuple[np.ndarray, np.ndarray]
 

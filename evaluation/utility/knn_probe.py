@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from evaluation.inference.bootstrap import BLOCK_CELLS
 from evaluation.utility.probe import Probe
 from evaluation.vectors import unit_rows
 
 NEIGHBOURS = 20
 TEMPERATURE = 0.07
-BLOCK_CELLS = 2**22
 
 
 class KNNProbe(Probe):

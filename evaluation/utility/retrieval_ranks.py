@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from evaluation.inference.bootstrap import BLOCK_CELLS
 from evaluation.vectors import unit_rows
 
-BLOCK_CELLS = 2**22
 TIE = 1e-12
 
 

@@ -8,11 +8,11 @@ import numpy as np
 from scipy.stats import rankdata
 
 from evaluation.inference import null_fields, permuted_labels
+from evaluation.inference.bootstrap import BLOCK_CELLS
 from evaluation.results import Estimate
 from evaluation.setting import Setting
 from evaluation.vectors import unit_rows
 
-BLOCK_CELLS = 2**22
 DECIMALS = 12
 
 

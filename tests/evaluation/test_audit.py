@@ -188,3 +188,11 @@ def test_an_eraser_fitted_for_another_attribute_is_named(capsys: Said) -> None:
         said = capsys.readouterr().out
         assert ("note: the eraser was fitted for man, woman" in said) is noted
         assert ("eraser_fitted_for" in read(f"out-{noted}").model) is noted
+
+
+def test_the_longer_probes_run_on_request(capsys: Said) -> None:
+    assert run("--metrics=[sgd_probe, svm_probe]", "--track=false") == 0
+    names = {row.name for row in read().rows}
+    assert {"probe/category_sgd_accuracy", "probe/category_map", "probe/category_map_11point"} <= names
+    assert any(name.startswith("probe_ap/category/") for name in names)
+    assert "Average precision by class" in Path("out/report.html").read_text()
