@@ -51,8 +51,9 @@ def leakage_metrics(bench: Bench, attribute: ProtectedAttribute) -> list[Estimat
 
 
 def context_metrics(bench: Bench, attribute: ProtectedAttribute) -> list[Estimate]:
-    """What leakage is to be compared with: the commonest group answered throughout, and the same attackers on
-    raw pixels (first principal components) and on the untrained tower's features.
+    """What leakage is to be compared with: a majority answer, attackers on pixels and an untrained tower.
+
+    Pixels are read by their first principal components.
     """
     people = bench.people(attribute)
     flat = {split: flat_pixels(own.table) for split, own in people.items()}
