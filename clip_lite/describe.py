@@ -18,7 +18,7 @@ import torch
 from clip_lite.config import ObjectiveConfig, TrainConfig
 from clip_lite.data.pairs import Corpus
 from clip_lite.distributed import world_size
-from clip_lite.model import DualEncoder
+from clip_lite.editable import EditableEncoder
 from clip_lite.precision import resolve_precision
 
 LIBRARIES = ("clip-lite", "torch", "torchvision", "transformers", "scikit-learn", "mlflow", "numpy")
@@ -52,17 +52,15 @@ def describe_corpus(corpus: Corpus, *, image_size: int) -> dict[str, Any]:
         },
         "sources": [dict(source) for source in corpus.sources],
         "limits": list(corpus.limits),
+        "skipped": dict(corpus.skipped),
     }
 
 
-def describe_model(model: DualEncoder, *, image_weights: str) -> dict[str, Any]:
+def describe_model(model: EditableEncoder) -> dict[str, Any]:
     """Architecture, where the weights come from, size, digest of the weights and the embedding's eraser."""
     embedding = model.attached.get("embedding")
     return {
-        "architecture": "CLIP-Lite dual encoder",
-        "image_tower": model.settings["image_tower"],
-        "image_weights": image_weights,
-        "text_tower": model.text_tower.source,
+        **model.describe(),
         "embedding_dim": model.embedding_dim,
         "parameters": sum(p.numel() for p in model.parameters()),
         "digest": weights_digest(model),
@@ -71,7 +69,7 @@ def describe_model(model: DualEncoder, *, image_weights: str) -> dict[str, Any]:
     }
 
 
-def encoder_digest(model: DualEncoder) -> str:
+def encoder_digest(model: EditableEncoder) -> str:
     """SHA-256 over what ``encode_image`` depends on: settings, weights, and erasers while they act."""
     spoken = json.dumps(model.settings, sort_keys=True)
     weights = weights_digest(model, leave=() if model.erase else ("erasers.",))

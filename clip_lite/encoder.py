@@ -22,9 +22,10 @@ class ImageFeatures(NamedTuple):
 
 @runtime_checkable
 class ImageTextEncoder(Protocol):
-    """An image tower and a text tower with a shared embedding space."""
+    """An image tower and, where ``has_text``, a text tower with a shared embedding space."""
 
     embedding_dim: int
+    has_text: bool
 
     def image_transform(self, images: Tensor) -> Tensor:
         """uint8 ``(n, 3, H, W)`` → what ``encode_image`` takes."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from clip_lite.data.cache import atomic_folder
 from clip_lite.data.captions import clean
 from clip_lite.data.transforms import normalise
-from clip_lite.encoder import ImageFeatures, edit_features
+from clip_lite.editable import EditableEncoder
+from clip_lite.encoder import ImageFeatures
 from clip_lite.errors import UsageError
 from clip_lite.heads import ProjectionHead
 from clip_lite.image_towers import image_tower as make_image_tower
@@ -29,7 +30,7 @@ FORMAT_VERSION = 3
 CONFIG_FILE, WEIGHTS_FILE, TEXT_FOLDER = "config.json", "model.safetensors", "text_tower"
 
 
-class DualEncoder(nn.Module):
+class DualEncoder(EditableEncoder):
     """CLIP-Lite's two towers with a shared embedding space.
 
     The score of a pair is exp(t)·⟨û, v̂⟩ with t learned from log(initial_scale). Erasers attached with
@@ -48,13 +49,13 @@ class DualEncoder(nn.Module):
         initial_scale: float = 1 / 0.07,
     ) -> None:
         super().__init__()
-        self.settings: dict[str, Any] = {
+        self.settings = {
             "image_tower": image_tower,
             "small_images": small_images,
             "embedding_dim": embedding_dim,
             "image_size": image_size,
         }
-        self.embedding_dim = embedding_dim
+        self.embedding_dim, self.image_size = embedding_dim, image_size
         self.image_tower, self.feature_dim = make_image_tower(
             image_tower, small_images=small_images, image_size=image_size
         )
@@ -62,25 +63,21 @@ class DualEncoder(nn.Module):
         self.image_head = ProjectionHead(self.feature_dim, embedding_dim)
         self.text_head = ProjectionHead(text_tower.dim, embedding_dim)
         self.logit_scale = nn.Parameter(torch.tensor(math.log(initial_scale)))
-        self.erasers = nn.ModuleDict()
         self.neutral: NeutralWords | None = None
-        self.erase = True
 
     def image_transform(self, images: Tensor) -> Tensor:
         """uint8 ``(n, 3, H, W)`` of any size → normalised float32 at the model's size."""
-        size = [self.settings["image_size"]] * 2
+        size = [self.image_size] * 2
         if list(images.shape[-2:]) != size:
             images = (
                 F.interpolate(images.float(), size, mode="bilinear", antialias=True).round().to(torch.uint8)
             )
         return normalise(images)
 
-    def encode_image(self, pixels: Tensor) -> ImageFeatures:
-        """Normalised pictures ``(n, 3, H, W)`` → features and embeddings, edited while ``erase`` holds."""
+    def unedited(self, pixels: Tensor) -> ImageFeatures:
+        """Normalised pictures ``(n, 3, H, W)`` → features and embeddings before any edit."""
         features = self.image_tower(pixels)
-        embedding = F.normalize(self.image_head(features).float(), dim=-1)
-        image = ImageFeatures(features.float(), embedding)
-        return edit_features(image, self.attached) if self.erase else image
+        return ImageFeatures(features.float(), F.normalize(self.image_head(features).float(), dim=-1))
 
     def project_text(self, features: Tensor) -> Tensor:
         """Text-tower features ``(n, f)`` → unit-norm embeddings ``(n, d)``."""
@@ -94,25 +91,26 @@ class DualEncoder(nn.Module):
         features = pooled_texts(self.text_tower, [clean(text) for text in texts])
         return self.project_text(features.to(self.logit_scale.device))
 
+    def fresh(self, seed: int) -> DualEncoder:
+        """The same architecture with new random weights in image tower and heads."""
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            new = DualEncoder(self.text_tower, **self.settings)
+        return new.to(self.logit_scale.device).eval()
+
+    def describe(self) -> dict[str, Any]:
+        """``architecture``, ``image_tower``, ``image_weights`` and ``text_tower``, in words."""
+        return {
+            "architecture": "CLIP-Lite dual encoder",
+            "image_tower": self.settings["image_tower"],
+            "image_weights": "as saved",
+            "text_tower": self.text_tower.source,
+        }
+
     @property
-    def attached(self) -> dict[str, Eraser]:
-        """The stored erasers by what they edit."""
-        return {name: cast(Eraser, eraser) for name, eraser in self.erasers.items()}
-
-    def attach(self, erasers: Mapping[str, Eraser]) -> None:
-        """Store erasers for ``features`` and ``embedding``; they act from now on and after loading.
-
-        Raises:
-            ValueError: an eraser of another width, for something the model does not return, or of a kind that
-                needs the group of every picture.
-        """
-        widths = {"features": self.feature_dim, "embedding": self.embedding_dim}
-        for name, eraser in erasers.items():
-            if eraser.dim != widths.get(name):
-                raise ValueError(f"eraser for {name!r} has dim {eraser.dim}, expected one of {widths}")
-            if eraser.kind != "affine":
-                raise ValueError(f"eraser for {name!r} is {eraser.kind}: it needs the group of every picture")
-        self.erasers = nn.ModuleDict(erasers)
+    def seeing(self) -> nn.Module:
+        """The image tower, for Grad-CAM."""
+        return self.image_tower
 
     def save_pretrained(self, folder: Path) -> None:
         """Write ``config.json``, ``model.safetensors`` and the tokenizer; replaces ``folder`` atomically."""

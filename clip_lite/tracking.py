@@ -124,10 +124,10 @@ def tracked_run(
     """
     for noisy in ("mlflow", "alembic"):
         logging.getLogger(noisy).setLevel(logging.CRITICAL)
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path(DEFAULT_STORE).resolve()}"
+    uri = store_uri()
     shown = without_password(uri)
     try:
-        _check_reachable(uri)
+        check_reachable(uri)
         mlflow.set_tracking_uri(uri)
         kind = mlflow.set_experiment(experiment).tags.get(EXPERIMENT_KIND[0])
         if kind is None:
@@ -147,13 +147,18 @@ def tracked_run(
         ) from error
 
 
+def store_uri() -> str:
+    """``MLFLOW_TRACKING_URI`` if set, else ``mlflow.db`` (SQLite) in the current folder."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path(DEFAULT_STORE).resolve()}"
+
+
 def without_password(uri: str) -> str:
     """The address as it may be shown: user and password, if any, left out."""
     parts = urlsplit(uri)
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])) if "@" in parts.netloc else uri
 
 
-def _check_reachable(uri: str) -> None:
+def check_reachable(uri: str) -> None:
     """Raise ``OSError`` at once for what MLflow would try for minutes: a dead server, a folder not there."""
     parts = urlsplit(uri)
     if parts.scheme in {"http", "https"} and parts.hostname:
