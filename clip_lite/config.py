@@ -6,18 +6,41 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+SourceName = Literal[
+    "emoji",
+    "coco",
+    "webdataset",
+    "flickr30k",
+    "folder",
+    "voc",
+    "cifar",
+    "imagenet",
+    "refcoco",
+    "fairface",
+    "utkface",
+    "celeba",
+    "waterbirds",
+    "facet",
+    "phase",
+    "coco_gender",
+]
+
 
 @dataclass
 class DataConfig:
     """What to train on.
 
     Attributes:
-        source: "emoji" is fetched from the npm registry once and cached; "coco" is a folder with annotations/
-            and train2017/, val2017/; "webdataset" is a folder of train-*.tar, val-*.tar and test-*.tar.
-        root: folder of coco or webdataset.
+        source: "emoji" is fetched from the npm registry once and cached; every other one is a folder in the
+            form in which it is published: python -m clip_lite.data.prepare sources lists them.
+        root: that folder.
+        annotations: a file besides that folder: Karpathy's splits (coco, flickr30k), the table of "folder".
+        labels: CSV, JSONL or Parquet whose first column names pictures by id, file name or number; its other
+            columns are labels of theirs.
+        skip_limit: share of pictures that may be left out, for they are missing, damaged or say nothing.
         image_size: side of the square pictures in pixels.
         val_fraction: share kept for validation after every epoch (emoji: of the stems, coco: of train2017).
-        test_fraction: share of the emoji stems kept for the audit; other sources have their own test split.
+        test_fraction: share kept for the audit (emoji: of the stems), where a source has no test split.
         split_seed: seed of the split; independent of the training seed.
         fraction: share of the training pictures that is used.
         workers: threads that decode pictures, per process.
@@ -25,8 +48,11 @@ class DataConfig:
         fit_pictures: erasers and audit read at most so many training pictures.
     """
 
-    source: Literal["emoji", "coco", "webdataset"] = "emoji"
+    source: SourceName = "emoji"
     root: Path | None = None
+    annotations: Path | None = None
+    labels: Path | None = None
+    skip_limit: float = 0.01
     image_size: int = 64
     val_fraction: float = 0.1
     test_fraction: float = 0.25
@@ -204,8 +230,8 @@ class AuditConfig:
     Attributes:
         attribute: protected attribute to audit when --debias names none; null audits utility alone.
         metrics: names, e.g. [retrieval, leakage]; null takes all of retrieval, zero_shot, probe, grounding,
-            context, leakage, geometry, ranking, association, editing, groups and amplification. Your own is
-            package.module.function: (bench, attribute) in, a list of evaluation.results.Estimate out.
+            context, leakage, geometry, ranking, association, editing, labelling, groups, amplification. Your
+            own is package.module.function: (bench, attribute) in, a list of evaluation.results.Estimate out.
         interval: "bca" where a metric is a smooth function of sums, or "percentile" throughout.
         resamples: bootstrap resamples, clustered by stem (emoji) or picture.
         permutations: label permutations of the null.

@@ -71,6 +71,8 @@ def _shares(config: TrainConfig) -> Iterator[str]:
     for key, value in (("val", data.val_fraction), ("test", data.test_fraction)):
         if not 0 < value < 0.5:
             yield f"data.{key}_fraction is {value}, expected between 0 and 0.5"
+    if not 0 <= data.skip_limit < 1:
+        yield f"data.skip_limit is {data.skip_limit}, expected from 0 to below 1"
     if not 0 < data.fraction <= 1:
         yield f"data.fraction is {data.fraction}, expected above 0, up to 1"
     if not 0 < augment.crop_scale <= 1:

@@ -16,8 +16,8 @@ from clip_lite.cli import guarded, parse, shipped_config
 from clip_lite.config import TrainConfig
 from clip_lite.config_checks import problems
 from clip_lite.data.captions import Speech
+from clip_lite.data.corpora import load_corpus
 from clip_lite.data.pairs import Corpus, PairTable
-from clip_lite.data.sources import load_corpus
 from clip_lite.describe import Clock, describe_model, describe_run, describe_training
 from clip_lite.distributed import is_main, main_first, on_main, process_group
 from clip_lite.errors import CommandError, UsageError
@@ -151,7 +151,8 @@ def work(job: Job) -> None:
         measured,
         bench,
         attribute,
-        model=describe_model(model, image_weights=built.weights)
+        model=describe_model(model)
+        | {"image_weights": built.weights}
         | {"gate": {name: verdict.to_json() for name, verdict in fitted.verdicts.items()}},
         training=describe_training(config, [e.summary() for e in epochs], clock, device=device) | mitigation,
         run=describe_run(job.argv, prog=PROG, draws=asdict(bench.inference), mlflow=job.run.where()),
@@ -203,6 +204,10 @@ def load(config: TrainConfig, attribute: ProtectedAttribute | None) -> tuple[Cor
     """
     with main_first():
         corpus = load_corpus(config.data)
+    if not corpus.captioned:
+        raise UsageError(
+            f"data.source {config.data.source} has no captions to train on, only labels to audit"
+        )
     pairs = corpus.splits["train"]
     corpus = corpus.limited(train=config.data.fit_pictures)
     check_request(corpus, attribute, config)

@@ -18,9 +18,9 @@ import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
-from clip_lite.data.emoji import Style, load_emoji
-from clip_lite.data.npm import Package, integrity_of
 from clip_lite.data.pairs import Corpus
+from clip_lite.data.sources.emoji import Style, load_emoji
+from clip_lite.data.sources.npm import Package, integrity_of
 from clip_lite.model import DualEncoder
 from clip_lite.text_towers import TextTower
 from debias import ProtectedAttribute
@@ -169,7 +169,7 @@ def saved_model(
     """An untrained model in a folder, and a corpus that needs no network."""
     cache, styles, names = emoji_packages
     loader = functools.partial(load_emoji, cache=cache, styles=styles, names=names)
-    monkeypatch.setattr("clip_lite.data.sources.load_emoji", loader)
+    monkeypatch.setattr("clip_lite.data.corpora.load_emoji", loader)
     monkeypatch.setenv("CLIP_LITE_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     torch.manual_seed(0)

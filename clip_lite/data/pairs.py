@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -16,8 +16,9 @@ from torch import Tensor
 class Pair(NamedTuple):
     """One picture with its captions.
 
-    ``image`` is uint8 ``(3, H, W)``; ``captions`` holds at least one; ``id`` is stable across runs;
-    ``attributes`` holds what the source knows (``{"gender": "woman"}``) and may be empty.
+    ``image`` is uint8 ``(3, H, W)``; ``captions`` holds at least one, where the source has captions; ``id``
+    is stable across runs; ``attributes`` holds what the source knows (``{"gender": "woman"}``) and may be
+    empty.
     """
 
     image: Tensor
@@ -115,7 +116,26 @@ class PairTable:
     def _picture_bytes(self, row: int) -> bytes:
         if isinstance(self.images, np.ndarray):
             return np.ascontiguousarray(self.images[row]).tobytes()
-        return self.images.encoded_bytes(row)  # type: ignore[attr-defined]
+        return self.images.digest_bytes(row)  # type: ignore[attr-defined]
+
+
+@dataclass(frozen=True)
+class Phrases:
+    """Phrases, each of which names one thing in a picture, for grounding.
+
+    Attributes:
+        images: whole pictures, squeezed to squares.
+        rows: picture of each phrase ``(n,)``.
+        phrases: ``n`` texts.
+        boxes: of what they name ``(n, 4)`` as ``(x0, y0, x1, y1)``, in shares of the picture's sides.
+        clusters: what is independent of what ``(n,)``.
+    """
+
+    images: Pictures
+    rows: np.ndarray
+    phrases: Sequence[str]
+    boxes: np.ndarray
+    clusters: np.ndarray
 
 
 class Flag:
@@ -142,6 +162,12 @@ class Corpus:
             a picture are not each other's false misses.
         classification: attribute that holds the class of the linear probe, if there is one.
         role: attribute that holds the role or object of zero-shot classification, if there is one.
+        objects: attribute that holds all classes that a picture shows, joined by ``;``, if there is one;
+            those of ``<objects>_unsure`` are neither right nor wrong (VOC's "difficult").
+        templates: prompts with one ``{}`` for a role.
+        captioned: whether pictures have captions.
+        phrases: of a test split's pictures, with boxes.
+        skipped: what was left out: reason → number, ``total`` → how many were listed.
     """
 
     name: str
@@ -152,6 +178,11 @@ class Corpus:
     canonical: Flag
     classification: str | None = None
     role: str | None = None
+    objects: str | None = None
+    templates: Sequence[str] = ("a photo of a {}",)
+    captioned: bool = True
+    phrases: Mapping[str, Phrases] = field(default_factory=dict)
+    skipped: Mapping[str, int] = field(default_factory=dict)
 
     def limited(self, **limits: int) -> Corpus:
         """The corpus with at most so many pictures in the named splits, drawn at random."""

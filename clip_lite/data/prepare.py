@@ -8,24 +8,28 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_args
 
 import numpy as np
 
 from clip_lite.cli import guarded
-from clip_lite.config import DataConfig, TrainConfig
+from clip_lite.config import DataConfig, SourceName, TrainConfig
 from clip_lite.config_checks import problems
 from clip_lite.data.coco_export import write_coco
+from clip_lite.data.corpora import describe_sources, load_corpus
 from clip_lite.data.pairs import Corpus
+from clip_lite.data.reading import Reading
 from clip_lite.data.shard_writer import file_digest, write_shards
-from clip_lite.data.sources import load_corpus
-from clip_lite.data.webdataset import MANIFEST, load_webdataset, read_manifest
+from clip_lite.data.sources.webdataset import MANIFEST, load_webdataset, read_manifest
 from clip_lite.errors import CommandError, UsageError
 from clip_lite.progress import say, track
 
 PROG = "python -m clip_lite.data.prepare"
-DESCRIPTION = f"""Write a corpus as WebDataset shards, turn shards into a COCO Captions folder, check digests.
+DESCRIPTION = f"""Say what can be read; write a corpus as WebDataset shards, turn shards into a COCO Captions
+folder, check digests.
 
+  {PROG} sources
+      every data.source: what lies in its folder, where to get it, under which licence
   {PROG} shards --source coco --root /data/coco --out /data/coco-shards
       train-*.tar, val-*.tar, test-*.tar and manifest.json; JPEGs are copied byte for byte
   {PROG} shards --source emoji --out emoji-shards
@@ -49,14 +53,17 @@ class Parser(argparse.ArgumentParser):
 
 
 def main(argv: Sequence[str]) -> None:
-    """Run one of the three commands."""
+    """Run one of the commands."""
     arguments = _parser().parse_args(argv)
-    if arguments.command == "shards":
-        if arguments.source == "coco" and not arguments.root:
-            raise UsageError("--source coco needs its folder: --root DIR")
+    if arguments.command == "sources":
+        tell_sources()
+    elif arguments.command == "shards":
+        if arguments.source != "emoji" and not arguments.root:
+            raise UsageError(f"--source {arguments.source} needs its folder: --root DIR")
         data = DataConfig(
             source=arguments.source,
             root=arguments.root,
+            annotations=arguments.annotations,
             image_size=arguments.image_size,
             val_fraction=arguments.val_fraction,
             split_seed=arguments.split_seed,
@@ -73,13 +80,19 @@ def main(argv: Sequence[str]) -> None:
 def _parser() -> Parser:
     raw = argparse.RawDescriptionHelpFormatter
     parser = Parser(prog=PROG, description=DESCRIPTION, formatter_class=raw)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="shards|coco|verify")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="sources|shards|coco|verify")
     defaults = DataConfig()
+    commands.add_parser("sources", help="what can be read", description="List every data.source.")
     shards = commands.add_parser("shards", help="corpus → shards", description="Write a corpus as shards.")
     shards.add_argument(
-        "--source", choices=("emoji", "coco"), required=True, help="where the pairs come from"
+        "--source",
+        choices=[name for name in get_args(SourceName) if name != "webdataset"],
+        required=True,
+        metavar="NAME",
+        help="where the pairs come from, see sources",
     )
-    shards.add_argument("--root", type=Path, help="folder of COCO: annotations/, train2017/, val2017/")
+    shards.add_argument("--root", type=Path, help="its folder")
+    shards.add_argument("--annotations", type=Path, help="a file besides, as data.annotations")
     shards.add_argument("--out", type=Path, required=True, help="new folder for the shards")
     shards.add_argument("--pairs-per-shard", type=_positive, default=1000, help="default 1000")
     shards.add_argument(
@@ -107,12 +120,20 @@ def _positive(text: str) -> int:
     return int(text)
 
 
+def tell_sources() -> None:
+    """Print every source with its layout, address and licence."""
+    for name, about in describe_sources().items():
+        print(f"{name}\n    {about.title}: {about.layout}\n    {about.url}; licence: {about.licence}")
+
+
 def to_shards(corpus: Corpus, out: Path, *, data: DataConfig, pairs_per_shard: int) -> None:
     """Write every split of a corpus; training pairs in a seeded random order. The manifest comes last.
 
     Raises:
-        UsageError: ``out`` holds shards already, or a split is empty.
+        UsageError: ``out`` holds shards already, a split is empty, or pictures have no captions.
     """
+    if not corpus.captioned:
+        raise UsageError(f"{corpus.name} has no captions: shards hold pairs of pictures and captions")
     if empty := [split for split, table in corpus.splits.items() if not len(table)]:
         raise UsageError(f"split {empty[0]} is empty: raise --val-fraction")
     if any(out.glob("*.tar")) or (out / MANIFEST).exists():
@@ -136,11 +157,12 @@ def to_shards(corpus: Corpus, out: Path, *, data: DataConfig, pairs_per_shard: i
         "canonical": corpus.canonical.attribute,
         "classification": corpus.classification,
         "role": corpus.role,
+        "objects": corpus.objects,
+        "templates": list(corpus.templates),
     }
-    settings = {**asdict(data), "root": str(data.root or "")}
-    manifest = {"corpus": about, "made_with": settings, "shards": shards, "digests": digests}
+    manifest = {"corpus": about, "made_with": asdict(data), "shards": shards, "digests": digests}
     partial = out / f".{MANIFEST}"
-    partial.write_text(json.dumps(manifest, indent=1, ensure_ascii=False), encoding="utf-8")
+    partial.write_text(json.dumps(manifest, indent=1, ensure_ascii=False, default=str), encoding="utf-8")
     partial.replace(out / MANIFEST)
     say(f"{sum(s['pairs'] for s in shards.values())} pairs in {len(shards)} shards: {out.resolve()}")
 
@@ -153,7 +175,7 @@ def to_coco(shards: Path, out: Path) -> None:
     """
     if out.exists() and any(out.iterdir()):
         raise UsageError(f"--out {out} is not empty: choose a new folder or remove that one")
-    corpus = load_webdataset(shards, image_size=64, workers=1)
+    corpus = load_webdataset(shards, Reading(size=64))
     write_coco(corpus, out)
     say(f"COCO Captions layout: {out.resolve()}")
 

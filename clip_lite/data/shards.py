@@ -24,6 +24,14 @@ from clip_lite.errors import CommandError
 OPEN_FILES = 128  # of each split; systems allow a process about 1,000
 
 
+class UnusableText(CommandError):
+    """Text members that give no caption; ``reason`` is the kind of what is wrong."""
+
+    def __init__(self, name: str, reason: str, error: Exception | None = None) -> None:
+        super().__init__(f"{name}: {reason}" + (f": {error}" if error else ""))
+        self.reason = reason
+
+
 class ShardStore:
     """Pairs of shards by row, in the order in which they lie there.
 
@@ -41,11 +49,28 @@ class ShardStore:
         if fraction < 1:
             kept = round(fraction * len(self.index))
             self.index = self.index[np.sort(np.random.default_rng(seed).permutation(len(self.index))[:kept])]
-        self.shard_counts = np.bincount(self.index[:, 0], minlength=len(self.paths))
         self._opened = lru_cache(maxsize=OPEN_FILES)(_Open)
 
     def __len__(self) -> int:
         return len(self.index)
+
+    @property
+    def shard_counts(self) -> np.ndarray:
+        """Pairs in each shard."""
+        return np.bincount(self.index[:, 0], minlength=len(self.paths))
+
+    def leave_out(self, rows: Sequence[int]) -> None:
+        """Forget some rows; those after them move up."""
+        if rows:
+            self.index = np.delete(self.index, rows, axis=0)
+
+    def problem(self, row: int) -> str | None:
+        """What is wrong with the text of a pair, if anything."""
+        try:
+            self.record(row)
+        except UnusableText as error:
+            return error.reason
+        return None
 
     def read(self, row: int) -> bytes:
         """The encoded picture."""
@@ -74,7 +99,7 @@ class ShardStore:
             text = self._read(shard, text_at, text_size).decode("utf-8-sig", errors="replace").strip()
             captions = (text,) if text else ()
         if not captions:
-            raise CommandError(f"{self._name(shard, json_at or text_at)}: no caption in .txt or .json")
+            raise UnusableText(self._name(shard, json_at or text_at), "no caption in .txt or .json")
         name = str(said.get("id") or f"{self.paths[shard].name}:{picture}")
         return Record(name, captions, plain_attributes(said), str(said.get("cluster") or name))
 
@@ -82,9 +107,9 @@ class ShardStore:
         try:
             said = json.loads(self._read(shard, offset, size).decode("utf-8-sig"))
         except (ValueError, RecursionError) as error:
-            raise CommandError(f"{self._name(shard, offset)} is no JSON: {error}") from error
+            raise UnusableText(self._name(shard, offset), "no JSON", error) from error
         if not isinstance(said, dict):
-            raise CommandError(f"{self._name(shard, offset)}: expected a JSON object with captions")
+            raise UnusableText(self._name(shard, offset), "no JSON object with captions")
         return said
 
     def _read(self, shard: int, offset: int, size: int) -> bytes:

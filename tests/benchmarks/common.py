@@ -18,8 +18,8 @@ from clip_lite.allocator import kept_memory
 from clip_lite.build import Built, build
 from clip_lite.config import TrainConfig
 from clip_lite.data.batches import Batch
+from clip_lite.data.corpora import load_corpus
 from clip_lite.data.pairs import PairTable
-from clip_lite.data.sources import load_corpus
 from clip_lite.precision import autocast
 
 

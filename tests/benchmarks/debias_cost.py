@@ -18,7 +18,7 @@ from common import configured, loop_steps, machine, ratio, take_turns
 
 from clip_lite.build import build
 from clip_lite.config import TrainConfig
-from clip_lite.data.sources import load_corpus
+from clip_lite.data.corpora import load_corpus
 from clip_lite.mitigate import extra_terms, speech_of
 from debias import ProtectedAttribute
 

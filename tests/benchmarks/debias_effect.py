@@ -26,8 +26,8 @@ import numpy as np
 import torch
 
 from clip_lite.config import DataConfig
+from clip_lite.data.corpora import load_corpus
 from clip_lite.data.pairs import Corpus, PairTable
-from clip_lite.data.sources import load_corpus
 from clip_lite.model import DualEncoder
 from debias import ProtectedAttribute
 from debias.calibration import Calibration, fit_eraser

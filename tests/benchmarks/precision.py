@@ -18,7 +18,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent))
 from common import built_from, configured, machine, ratio, take_turns, whole_step
 
-from clip_lite.data.sources import load_corpus
+from clip_lite.data.corpora import load_corpus
 from evaluation.embed import caption_index, embed
 
 CPU = torch.device("cpu")

@@ -10,7 +10,8 @@ import torch
 
 from clip_lite.build import build
 from clip_lite.config import DataConfig, ModelConfig, ObjectiveConfig, TrainConfig, TrainingConfig
-from clip_lite.data.coco import load_coco
+from clip_lite.data.reading import Reading
+from clip_lite.data.sources.coco import load_coco
 from clip_lite.distributed import average, process_group, rank
 
 LOSSES = ("jsd", "infonce", "siglip")
@@ -27,7 +28,7 @@ def gradients(folder: Path, loss: str, *, accumulation: int) -> dict[str, Any]:
         objective=ObjectiveConfig(loss=loss),
         training=TrainingConfig(batch_size=16, accumulation=accumulation, precision="float32", device="cpu"),
     )
-    corpus = load_coco(folder / "coco", image_size=32, val_fraction=0.1, seed=0, workers=1)
+    corpus = load_coco(folder / "coco", Reading(size=32))
     built = build(config, corpus.splits["train"], torch.device("cpu"))
     built.step.objective.eval()
     batch = next(built.batches.epoch(1))

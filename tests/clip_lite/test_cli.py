@@ -46,7 +46,7 @@ def test_flags_override_yaml_and_yaml_round_trips(tmp_path: Path) -> None:
         (["--training.epoch", "3"], "training.epoch"),
         (["--training.epochs", "many"], "training.epochs"),
         (["--config", "/no/such/file.yaml"], "/no/such/file.yaml"),
-        (["--data.source", "imagenet"], "data.source"),
+        (["--data.source", "imagenette"], "data.source"),
         (["--objective.negatives", "magic"], "objective.negatives"),
     ],
 )

@@ -18,8 +18,8 @@ import torch
 from clip_lite import train
 from clip_lite.checkpoint import Checkpoints
 from clip_lite.cli import guarded
-from clip_lite.data.emoji import Style, load_emoji
-from clip_lite.data.npm import Package
+from clip_lite.data.sources.emoji import Style, load_emoji
+from clip_lite.data.sources.npm import Package
 from clip_lite.model import DualEncoder
 from evaluation.results import AuditResult
 
@@ -45,7 +45,7 @@ def small_world(
     """The command's flags for a corpus and text tower that need no network, in a folder of its own."""
     cache, styles, names = emoji_packages
     loader = functools.partial(load_emoji, cache=cache, styles=styles, names=names)
-    monkeypatch.setattr("clip_lite.data.sources.load_emoji", loader)
+    monkeypatch.setattr("clip_lite.data.corpora.load_emoji", loader)
     monkeypatch.setenv("CLIP_LITE_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.chdir(tmp_path)

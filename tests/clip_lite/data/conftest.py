@@ -16,7 +16,8 @@ from PIL import Image
 from clip_lite.cli import guarded
 from clip_lite.data import prepare
 from clip_lite.data.pairs import Corpus
-from clip_lite.data.webdataset import load_webdataset
+from clip_lite.data.reading import Reading
+from clip_lite.data.sources.webdataset import load_webdataset
 
 TRAIN, VAL = 20, 8
 PEOPLE = ("man", "woman")
@@ -85,7 +86,7 @@ def run(*argv: object) -> int:
 
 
 def load(root: Path, size: int = 32) -> Corpus:
-    return load_webdataset(root, image_size=size, workers=2)
+    return load_webdataset(root, Reading(size=size))
 
 
 def content(folder: Path) -> dict[str, bytes]:

@@ -10,8 +10,9 @@ import torch
 
 from clip_lite.data.batches import Batch, Batches
 from clip_lite.data.captions import caption_key
-from clip_lite.data.coco import load_coco
 from clip_lite.data.pairs import Corpus, PairTable
+from clip_lite.data.reading import Reading
+from clip_lite.data.sources.coco import load_coco
 from clip_lite.data.transforms import Augment
 from clip_lite.errors import UsageError
 from clip_lite.text_cache import LiveTexts, TextCache
@@ -30,7 +31,7 @@ def tower(text_folder: Path) -> TextTower:
 @pytest.fixture
 def coco(tmp_path: Path) -> Corpus:
     root = write_coco_folder(tmp_path / "coco", train=60, val=8)
-    return load_coco(root, image_size=32, val_fraction=0.1, seed=0, workers=2)
+    return load_coco(root, Reading(size=32))
 
 
 def batches(table: PairTable, texts: TextCache | LiveTexts, **changes: int) -> Batches:

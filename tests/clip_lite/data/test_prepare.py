@@ -16,12 +16,13 @@ from PIL import Image
 from clip_lite.config import DataConfig
 from clip_lite.data import prepare, shard_writer
 from clip_lite.data.cache import cache_root
-from clip_lite.data.coco import load_coco
-from clip_lite.data.emoji import Style
-from clip_lite.data.npm import Package
+from clip_lite.data.corpora import load_corpus
 from clip_lite.data.pairs import Corpus
+from clip_lite.data.reading import Reading
 from clip_lite.data.shard_writer import encoded_picture, pair_digest
-from clip_lite.data.sources import load_corpus
+from clip_lite.data.sources.coco import load_coco
+from clip_lite.data.sources.emoji import Style
+from clip_lite.data.sources.npm import Package
 from tests.clip_lite.data.conftest import content, load, run
 
 
@@ -67,7 +68,7 @@ def test_the_manifest_says_what_is_in_the_shards(coco_root: Path, shards: Path) 
     }
     assert manifest["corpus"]["name"] == "coco"
     assert manifest["corpus"]["sources"][0]["licence"] == "Attribution License"
-    source = load_coco(coco_root, image_size=32, val_fraction=0.1, seed=0, workers=2)
+    source = load_coco(coco_root, Reading(size=32))
     for corpus in (source, load(shards)):
         for split, table in corpus.splits.items():
             pairs = [pair_digest(table.records[i], encoded_picture(table, i)) for i in range(len(table))]
@@ -146,7 +147,7 @@ def test_a_picture_of_another_kind_is_named(coco_root: Path, tmp_path: Path) -> 
     Image.new("RGB", (8, 8)).save(coco_root / "val2017" / "000000000101.jpg", "GIF")
     argv = ("shards", "--source", "coco", "--root", coco_root, "--out", tmp_path / "out")
     with pytest.raises(
-        prepare.CommandError, match=r"val2017/000000000101\.jpg .* expected JPEG, PNG or WebP"
+        prepare.CommandError, match=r"val2017/000000000101\.jpg .*expected one of JPEG, PNG, WEBP"
     ):
         prepare.main([str(part) for part in argv])
     assert not list((tmp_path / "out").glob("*.partial"))

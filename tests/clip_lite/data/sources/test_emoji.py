@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clip_lite.data import emoji_names, npm
-from clip_lite.data.emoji import Style, load_emoji
-from clip_lite.data.emoji_names import gender_of, read_names, skin_tone_of, stem_of
-from clip_lite.data.npm import Package
 from clip_lite.data.pairs import Corpus
+from clip_lite.data.sources import emoji_names, npm
+from clip_lite.data.sources.emoji import Style, load_emoji
+from clip_lite.data.sources.emoji_names import gender_of, read_names, skin_tone_of, stem_of
+from clip_lite.data.sources.npm import Package
 from clip_lite.errors import CommandError
 
 Packages = tuple[Path, tuple[Style, ...], Package]
@@ -139,8 +139,8 @@ def test_second_load_neither_fetches_nor_draws(
         raise AssertionError("the cache was not used")
 
     cache, styles, names = emoji_packages
-    monkeypatch.setattr("clip_lite.data.emoji.fetch", refuse)
-    monkeypatch.setattr("clip_lite.data.emoji.draw", refuse)
+    monkeypatch.setattr("clip_lite.data.sources.emoji.fetch", refuse)
+    monkeypatch.setattr("clip_lite.data.sources.emoji.draw", refuse)
     again = load_emoji(
         image_size=32, val_fraction=0.15, test_fraction=0.3, seed=0, cache=cache, styles=styles, names=names
     )
@@ -160,7 +160,7 @@ def test_killed_drawing_leaves_no_half_cache(
         return np.zeros((3, size, size), dtype=np.uint8)
 
     before = set(cache.iterdir())
-    monkeypatch.setattr("clip_lite.data.emoji.draw", stop_after_three)
+    monkeypatch.setattr("clip_lite.data.sources.emoji.draw", stop_after_three)
     with pytest.raises(KeyboardInterrupt):
         load_emoji(
             image_size=20,
@@ -184,7 +184,9 @@ def test_digest_mismatch_names_file_and_pin(emoji_packages: Packages, tmp_path: 
         npm.fetch(package, tmp_path)
 
 
-def test_damaged_drawings_name_the_folder_to_remove(emoji_packages: Packages, tmp_path: Path) -> None:
+def test_damaged_drawings_name_the_folder_to_remove(
+    corpus: Corpus, emoji_packages: Packages, tmp_path: Path
+) -> None:
     cache, styles, names = emoji_packages
     shutil.copytree(cache, tmp_path / "cache")
     (drawn,) = (tmp_path / "cache").glob("emoji-32px-*")

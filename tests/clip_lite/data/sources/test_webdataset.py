@@ -13,18 +13,19 @@ from PIL import Image
 
 from clip_lite.config import DataConfig
 from clip_lite.data import shard_index
-from clip_lite.data import webdataset as loader
 from clip_lite.data.batches import order_of
+from clip_lite.data.corpora import load_corpus
 from clip_lite.data.pairs import Corpus, Record
+from clip_lite.data.reading import Reading
 from clip_lite.data.shards import ShardStore
-from clip_lite.data.sources import load_corpus
-from clip_lite.data.webdataset import load_webdataset
+from clip_lite.data.sources import webdataset as loader
+from clip_lite.data.sources.webdataset import load_webdataset
 from clip_lite.errors import CommandError, UsageError
 from tests.clip_lite.data.conftest import pair, png, shard, write
 
 
-def load(root: Path, **changed: Any) -> Corpus:
-    return load_webdataset(root, image_size=16, workers=2, **changed)
+def load(root: Path, *, fraction: float = 1.0, **changed: Any) -> Corpus:
+    return load_webdataset(root, Reading(size=16, **changed), fraction=fraction)
 
 
 def values_of(corpus: Corpus, split: str) -> list[int]:
@@ -64,8 +65,25 @@ def test_what_the_webdataset_library_writes(tmp_path: Path) -> None:
 
 def test_a_picture_that_cannot_be_read_is_named_by_shard_and_member(folder: Path) -> None:
     path = write(folder / "train-000000.tar", {**pair("0", 0), "1.png": png(1)[:60], "1.txt": b"cut"})
-    with pytest.raises(CommandError, match=rf"{path}, member 1\.png cannot be read as a picture"):
+    with pytest.raises(CommandError, match=rf"1 of 19 cannot be used.*{path}, member 1\.png"):
         load(folder).splits["train"].pixels(slice(None))
+
+
+def test_pairs_that_cannot_be_used_are_left_out_and_counted(folder: Path) -> None:
+    members = {**pair("0", 0), "1.png": png(1)[:60], "1.txt": b"cut", **pair("2", 2)}
+    members |= {"3.png": png(3), "3.json": b"[no json", "4.png": png(4), "4.txt": b" \r\n", **pair("5", 5)}
+    write(folder / "train-000000.tar", members)
+    corpus = load(folder, skip_limit=0.2)
+    assert values_of(corpus, "train") == [0, 2, 5, *range(5, 15)]
+    assert corpus.splits["train"].images.shard_counts.tolist() == [3, 4, 6]  # type: ignore[attr-defined]
+    assert corpus.skipped["total"] == 23
+    assert sum(corpus.skipped.values()) == 23 + 3
+    assert any("truncated" in reason for reason in corpus.skipped)
+    assert any("no caption" in reason for reason in corpus.skipped)
+    again = load(folder, skip_limit=0.2)
+    assert again.skipped == corpus.skipped
+    with pytest.raises(CommandError, match=r"3 of 23 cannot be used, more than data\.skip_limit 0\.1"):
+        load(folder, skip_limit=0.1)
 
 
 def test_the_index_is_made_once_and_again_when_a_shard_changes(

@@ -12,17 +12,17 @@ import numpy as np
 import pytest
 
 from clip_lite.config import DataConfig
-from clip_lite.data.coco import load_coco
+from clip_lite.data.corpora import load_corpus
 from clip_lite.data.pairs import Corpus
-from clip_lite.data.sources import load_corpus
+from clip_lite.data.reading import Reading
+from clip_lite.data.sources.coco import load_coco
 from clip_lite.errors import CommandError, UsageError
 from debias.attributes import ProtectedAttribute
 from evaluation.population import check_auditable, group_labels
 
 
 def load(root: Path, **changed: Any) -> Corpus:
-    arguments = {"image_size": 16, "val_fraction": 0.2, "seed": 0, "workers": 2}
-    return load_coco(root, **{**arguments, **changed})
+    return load_coco(root, Reading(**{"size": 16, "val_fraction": 0.2, **changed}))
 
 
 def edit(root: Path, change: Callable[[dict[str, Any]], Any], split: str = "train2017") -> Path:
@@ -96,9 +96,62 @@ def test_a_picture_without_caption_is_left_out_and_counted(
         content["annotations"] = [*kept, {"id": 999, "image_id": 4, "caption": "  "}]
 
     edit(coco_root, drop)
-    corpus = load(coco_root)
+    corpus = load(coco_root, skip_limit=0.1)
     assert len(corpus.splits["train"]) + len(corpus.splits["val"]) == 18
-    assert "captions_train2017.json: 2 pictures without a caption are left out" in capsys.readouterr().out
+    assert corpus.skipped == {"pictures without a caption": 2, "total": 28}
+    assert (
+        "left out 2 of 28: pictures without a caption: train2017/000000000003.jpg" in capsys.readouterr().out
+    )
+
+
+def test_captions_are_kept_as_they_are_and_only_empty_ones_dropped(coco_root: Path) -> None:
+    long = " ".join(f"word{place}" for place in range(500))
+
+    def speak(content: dict[str, Any]) -> None:
+        texts = iter(["Mädchen – 女の子 🚲", "", long, None, "\t\r\n"])
+        for annotation in content["annotations"]:
+            if annotation["image_id"] == 101:
+                annotation["caption"] = next(texts)
+
+    edit(coco_root, speak, "val2017")
+    assert load(coco_root).splits["test"].records[0].captions == ("Mädchen – 女の子 🚲", long)
+
+
+def test_a_byte_order_mark_and_windows_line_ends_are_read_over(coco_root: Path) -> None:
+    before = load(coco_root).digest
+    for file in (coco_root / "annotations").glob("*.json"):
+        text = json.dumps(json.loads(file.read_text()), indent=1).replace("\n", "\r\n")
+        file.write_bytes(b"\xef\xbb\xbf" + text.encode())
+    assert load(coco_root).digest == before
+
+
+def test_a_split_that_a_picture_names_stands_above_its_file(coco_root: Path) -> None:
+    def name_splits(content: dict[str, Any]) -> None:
+        for image in content["images"]:
+            image["split"] = "val" if image["id"] in (5, 2) else "hard" if image["id"] == 7 else "train"
+
+    edit(coco_root, name_splits)
+    corpus = load(coco_root)
+    assert list(corpus.splits) == ["train", "val", "test", "hard"]
+    assert list(map(len, corpus.splits.values())) == [17, 2, 8, 1]
+    assert [record.id[-7:-4] for record in corpus.splits["val"].records] == ["002", "005"]
+
+
+def test_further_files_with_a_folder_of_their_own_are_test_splits(coco_root: Path) -> None:
+    shutil.copytree(coco_root / "val2017", coco_root / "drawings2017")
+    annotations = coco_root / "annotations"
+    for name in ("drawings2017", "minival2017"):  # the second one has no folder
+        shutil.copy(annotations / "captions_val2017.json", annotations / f"captions_{name}.json")
+    corpus = load(coco_root)
+    assert list(corpus.splits) == ["train", "val", "test", "drawings"]
+    assert corpus.splits["drawings"].records[0].id == "drawings2017/000000000101.jpg"
+
+
+def test_a_picture_listed_twice_counts_once(coco_root: Path) -> None:
+    edit(coco_root, lambda content: content["images"].append(content["images"][0]))
+    corpus = load(coco_root, skip_limit=0.1)
+    assert sum(map(len, corpus.splits.values())) == 28
+    assert corpus.skipped == {"ids that were there before": 1, "total": 29}
 
 
 def test_attributes_and_clusters_of_the_file_are_read(coco_root: Path) -> None:
@@ -129,7 +182,7 @@ def test_a_missing_part_is_named(coco_root: Path, missing: str) -> None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (lambda content: [1, 2], "AssertionError"),
+        (lambda content: content["images"][0].update(split="../x") and None, "no plain name"),
         (lambda content: content.pop("images") and None, "images"),
         (lambda content: content["annotations"][0].pop("caption") and None, "caption"),
         (lambda content: content["images"][0].update(file_name="../../secret.jpg"), "no plain name"),
@@ -147,7 +200,7 @@ def test_a_file_that_holds_no_captions_is_refused(
 def test_a_file_that_is_no_json_is_refused(coco_root: Path) -> None:
     file = coco_root / "annotations" / "captions_val2017.json"
     file.write_bytes(file.read_bytes()[:100])
-    with pytest.raises(CommandError, match=f"{file} holds no COCO captions"):
+    with pytest.raises(CommandError, match=f"{file} cannot be read as JSON"):
         load(coco_root)
 
 
@@ -157,17 +210,33 @@ def test_no_caption_at_all_is_refused(coco_root: Path) -> None:
         load(coco_root)
 
 
-@pytest.mark.parametrize("damage", ["truncated", "missing"])
-def test_a_picture_that_cannot_be_read_is_named(coco_root: Path, damage: str) -> None:
+@pytest.mark.parametrize(
+    ("damage", "reason"), [("truncated", "cannot be read"), ("missing", "that are missing")]
+)
+def test_a_picture_that_cannot_be_read_is_left_out_and_named(
+    coco_root: Path, capsys: pytest.CaptureFixture[str], damage: str, reason: str
+) -> None:
     file = coco_root / "val2017" / "000000000103.jpg"
     if damage == "missing":
         file.unlink()
     else:
         file.write_bytes(file.read_bytes()[:400])
-    table = load(coco_root).splits["test"]
-    assert table.pixels(slice(0, 2)).shape == (2, 3, 16, 16)
-    with pytest.raises(CommandError, match=f"{file} cannot be read as a picture"):
-        table.pixels(slice(0, 4))
+    corpus = load(coco_root, skip_limit=0.05)
+    assert [int(record.id[-7:-4]) for record in corpus.splits["test"].records] == [101, 102, *range(104, 109)]
+    assert corpus.splits["test"].pixels(slice(None)).shape == (7, 3, 16, 16)
+    assert str(file) in capsys.readouterr().out
+    assert [name for name in corpus.skipped if reason in name]
+    with pytest.raises(CommandError, match=f"1 of 28 cannot be used.*{file} .*{reason}"):
+        load(coco_root)
+
+
+def test_too_many_that_cannot_be_used_stop_with_the_first_five(coco_root: Path) -> None:
+    for number in range(101, 108):
+        (coco_root / "val2017" / f"{number:012d}.jpg").unlink()
+    with pytest.raises(CommandError, match=r"7 of 28 .*data\.skip_limit 0\.1: ") as stopped:
+        load(coco_root, skip_limit=0.1)
+    assert [f"{n:012d}.jpg" in str(stopped.value) for n in range(101, 108)] == [True] * 5 + [False] * 2
+    assert "\n" not in str(stopped.value)
 
 
 def source(root: Path | None, **changed: Any) -> DataConfig:

@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from clip_lite.data.captions import caption_key
-from clip_lite.data.coco import load_coco
+from clip_lite.data.reading import Reading
+from clip_lite.data.sources.coco import load_coco
 from clip_lite.encoder import ImageFeatures
 from debias.attributes import ProtectedAttribute
 from evaluation.inference import Inference
@@ -25,6 +26,7 @@ class Colours:
     """Embeds a picture by its mean colours, a text by a random vector of its own."""
 
     embedding_dim = 12
+    has_text = True
 
     def image_transform(self, images: Tensor) -> Tensor:
         return images.float() / 255
@@ -42,7 +44,7 @@ class Colours:
 
 @pytest.mark.parametrize("name", [None, "gender"])
 def test_there_are_rows_and_a_report_without_role_and_probe(coco_root: Path, name: str | None) -> None:
-    corpus = load_coco(coco_root, image_size=32, val_fraction=0.1, seed=0, workers=2)
+    corpus = load_coco(coco_root, Reading(size=32))
     attribute = ProtectedAttribute.load(name) if name else None
     subject = Subject(encoder=Colours(), erasers={}, untrained=Colours(), device=torch.device("cpu"))
     bench = Bench.prepare(subject, corpus, Inference(resamples=20, permutations=20))

@@ -16,15 +16,22 @@ from pathlib import Path
 
 import numpy as np
 
-from clip_lite.data import emoji_names
 from clip_lite.data.cache import atomic_folder, cache_root
-from clip_lite.data.emoji_art import draw, svg_of
-from clip_lite.data.emoji_names import EmojiName
-from clip_lite.data.npm import Package, fetch, read_json
 from clip_lite.data.pairs import Corpus, Flag, PairTable, Record
+from clip_lite.data.reading import About
+from clip_lite.data.sources import emoji_names
+from clip_lite.data.sources.emoji_art import draw, svg_of
+from clip_lite.data.sources.emoji_names import EmojiName
+from clip_lite.data.sources.npm import Package, fetch, read_json
 from clip_lite.errors import CommandError
 from clip_lite.progress import track
 
+ABOUT = About(
+    "embedded emoji",
+    "nothing: fetched once and drawn",
+    "https://www.npmjs.com/package/@iconify-json/noto",
+    "Apache-2.0, CC-BY-4.0, MIT, CC-BY-SA-4.0, by pack",
+)
 RECORDS_VERSION = 1  # part of the cache key: raise it when drawings or records change
 SHIFT_STYLE = "openmoji"
 SHORTCODES = ("cldr", "emojibase", "github", "iamcal", "joypixels")
@@ -148,6 +155,7 @@ def load_emoji(
         canonical=Flag("canonical"),
         classification="category",
         role="role",
+        templates=("{}", "a picture of a {}", "an emoji of a {}"),
     )
 
 
