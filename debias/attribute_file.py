@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from debias.lexicon import forms_of, words_of
+from debias.shipped_files import found, is_text, shipped_folder, shipped_names, texts_in
 
 MIXED, NONE = "mixed", "none"
 REQUIRED = ("name", "version", "groups", "word_pairs", "templates")
@@ -25,7 +26,7 @@ class AttributeFileError(ValueError):
 
 def available_attributes() -> list[str]:
     """Names of the shipped attributes, sorted."""
-    return sorted(path.stem for path in _folder().glob("*.yaml"))
+    return shipped_names(_folder())
 
 
 def read_attribute(name_or_path: str | Path) -> dict[str, Any]:
@@ -40,26 +41,21 @@ def read_attribute(name_or_path: str | Path) -> dict[str, Any]:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise AttributeFileError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from error
-    if found := list(problems(raw)):
-        raise AttributeFileError(f"{path}: {'; '.join(found)}")
+    if wrong := list(problems(raw)):
+        raise AttributeFileError(f"{path}: {'; '.join(wrong)}")
     return raw
 
 
 def _folder() -> Path:
-    package = Path(__file__).parent
-    installed = package / "configs" / "attributes"
-    return installed if installed.is_dir() else package.parent / "configs" / "attributes"
+    return shipped_folder(Path(__file__).parent, "attributes")
 
 
 def _find(name_or_path: str | Path) -> Path:
-    shipped = available_attributes()
-    if str(name_or_path) in shipped:
-        return _folder() / f"{name_or_path}.yaml"
-    path = Path(name_or_path)
-    if path.is_file():
+    if path := found(name_or_path, _folder()):
         return path
+    shipped = ", ".join(available_attributes())
     raise UnknownAttribute(
-        f"no attribute {str(name_or_path)!r}: shipped ones are {', '.join(shipped)}; or give the path of a "
+        f"no attribute {str(name_or_path)!r}: shipped ones are {shipped}; or give the path of a "
         "YAML file, or several joined by * for their intersection"
     )
 
@@ -75,9 +71,9 @@ def problems(raw: Any) -> Iterator[str]:
         if key not in known:
             yield f"{key} is not a known key, expected one of {', '.join(known)}"
     for key in ("name", "version", "notes"):
-        if key in raw and not _is_text(raw[key]):
+        if key in raw and not is_text(raw[key]):
             yield f"{key} is {raw[key]!r}, expected a string in quotes"
-    if _is_text(raw.get("name")) and "*" in raw["name"]:
+    if is_text(raw.get("name")) and "*" in raw["name"]:
         yield f"name is {raw['name']!r}, expected one without *, which joins attributes"
     groups = raw.get("groups")
     if "groups" in raw:
@@ -98,10 +94,10 @@ def _group_problems(groups: Any) -> Iterator[str]:
         return
     owner: dict[tuple[str, ...], str] = {}
     for group, words in groups.items():
-        if not _is_text(group) or group in {MIXED, NONE} or "*" in group:
+        if not is_text(group) or group in {MIXED, NONE} or "*" in group:
             yield f"groups.{group} is no name for a group, expected a string other than {MIXED} and {NONE}"
         yield from _word_problems(f"groups.{group}", words)
-        for place, word in _words(words):
+        for place, word in texts_in(words):
             spelled = words_of(forms_of(word)[0])
             if owner.setdefault(spelled, group) != group:
                 yield f"groups.{group}[{place}] is {word!r}, which groups.{owner[spelled]} has too"
@@ -119,7 +115,7 @@ def _pair_problems(pairs: Any, groups: Any) -> Iterator[str]:
 
 def _template_problems(templates: Any) -> Iterator[str]:
     yield from _word_problems("templates", templates)
-    for place, template in _words(templates):
+    for place, template in texts_in(templates):
         if template.count("{}") != 1:
             yield f"templates[{place}] is {template!r}, expected exactly one {{}}"
 
@@ -132,7 +128,7 @@ def _neutral_problems(neutral: Any, groups: Any) -> Iterator[str]:
     named = {
         words_of(form): f"groups.{group}[{place}]"
         for group, words in (groups.items() if isinstance(groups, dict) else ())
-        for place, word in _words(words)
+        for place, word in texts_in(words)
         for form in forms_of(word)[:1]
     }
     replaced = set()
@@ -142,7 +138,7 @@ def _neutral_problems(neutral: Any, groups: Any) -> Iterator[str]:
         elif owner := named.get(words_of(forms_of(new)[0])):
             yield f"neutral.{new} names a group itself, it is {owner}"
         yield from _word_problems(f"neutral.{new}", words)
-        for place, word in _words(words):
+        for place, word in texts_in(words):
             spelled = words_of(forms_of(word)[0])
             replaced.add(spelled)
             if spelled not in named:
@@ -167,15 +163,5 @@ def _word_problems(key: str, words: Any) -> Iterator[str]:
         yield f"{key} is {words!r}, expected a list of strings"
         return
     for place, word in enumerate(words):
-        if not _is_text(word) or not (words_of(word) or "{}" in word):
+        if not is_text(word) or not (words_of(word) or "{}" in word):
             yield f"{key}[{place}] is {word!r}, expected a string in quotes"
-
-
-def _words(words: Any) -> list[tuple[int, str]]:
-    """Those items of a list that are words, with their places."""
-    items = enumerate(words) if isinstance(words, list) else ()
-    return [(place, word) for place, word in items if _is_text(word)]
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str) and bool(value.strip())

@@ -4,36 +4,20 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any, Literal
-
-import numpy as np
+from typing import Any
 
 from clip_lite.cli import guarded, parse
-from clip_lite.config import DataConfig, TrainConfig
-from clip_lite.config_checks import problems
-from clip_lite.data.sources import load_corpus
-from clip_lite.errors import CommandError, UsageError
-from clip_lite.model import DualEncoder
-from clip_lite.precision import resolve_device
+from clip_lite.editable import EditableEncoder
+from clip_lite.errors import CommandError
 from clip_lite.progress import say
-from debias.attribute_file import MIXED, NONE
 from debias.attributes import ProtectedAttribute
-from debias.calibration import (
-    CAPTION_METHOD,
-    CONTROL,
-    Calibration,
-    check_method,
-    fit_eraser,
-    needs_task,
-)
+from debias.calibration import CONTROL, Calibration, fit_eraser
 from debias.eraser import Eraser
+from debias.fit_request import FitConfig, checked_attribute, checked_model
+from debias.fit_rows import calibration, read_rows, reads_captions
 from debias.gate import Verdict, judge
 from debias.groupwise import GroupwiseEraser
-from debias.methods import TEXT_METHODS, describe_methods
-from debias.vector_files import CaptionedVectors, read_vectors
-from evaluation.embed import embed
+from debias.methods import describe_methods
 
 PROG = "python -m debias.fit"
 HELD_OUT = 0.2  # of the clusters: enough to see harm, and the fit keeps most of what its residual depends on
@@ -49,6 +33,12 @@ methods other than caption_leace go by these.
   {PROG} --vectors clip.npy --captions clip.jsonl --attribute gender --output DIR
       vectors of any model, one line of JSON per row: ["a man in the rain", ...], or
       {{"captions": [...], "cluster": "photo 7", "group": "man", "task": "cooking"}}
+  {PROG} --model hf:openai/clip-vit-base-patch32 --data.source coco --data.root /data/coco
+      --attribute gender --output erasers/clip --save_model models/clip-gender
+      a model of transformers, open_clip or timm (python -m evaluation.audit --help says how they are named),
+      written once more with its eraser: load_encoder("models/clip-gender") has it
+  {PROG} --model DIR --data.source fairface --data.root DIR --attribute race --method leace --output DIR
+      by labels, where pictures have no captions
   {PROG} --model DIR --attribute gender --method text_pca --options.k 2 --output DIR
 
 Then, in Python: Eraser.load(DIR)(vectors), or model.attach({{"embedding": Eraser.load(DIR)}}).
@@ -60,44 +50,11 @@ Exit codes: 0 written, 1 the gate abstains (nothing is written) or the work fail
 """
 
 
-@dataclass
-class FitConfig:
-    """Fit an eraser.
-
-    Attributes:
-        attribute: a shipped name (gender), an intersection (gender*skin_tone) or the path of a YAML file.
-        output: new folder for the eraser.
-        method: one of those above.
-        options: keyword arguments of the method, e.g. --options.k 2 or --options.strength 0.5.
-        model: folder of a trained model; not needed with --vectors, but for methods that read word pairs.
-        on: what of the model is edited.
-        vectors: a .npy of (n, d), in place of the model's embedding of --data.
-        captions: .jsonl with a line per row of --vectors.
-        data: pictures with captions; their training split is read, at the model's size.
-        force: write the eraser although the gate abstains.
-        device: "auto" takes CUDA where there is one.
-        seed: of the held-out clusters and of the gate's bootstrap.
-    """
-
-    attribute: str
-    output: Path
-    method: str = CAPTION_METHOD
-    options: dict[str, Any] = field(default_factory=dict)
-    model: Path | None = None
-    on: Literal["embedding", "features"] = "embedding"
-    vectors: Path | None = None
-    captions: Path | None = None
-    data: DataConfig = field(default_factory=DataConfig)
-    force: bool = False
-    device: str = "auto"
-    seed: int = 0
-
-
 def main(argv: Sequence[str]) -> None:
     """Configure → vectors with captions → groups → fit → judge → write → tell."""
     config, _ = parse(FitConfig, argv, prog=PROG, description=DESCRIPTION)
     attribute = checked_attribute(config)
-    model = DualEncoder.from_pretrained(config.model) if config.model else None
+    model = checked_model(config)
     if model:
         model.erase = False  # fitted on what the model itself gives, by words as they are written
     rows = read_rows(config, attribute, model)
@@ -116,114 +73,34 @@ def main(argv: Sequence[str]) -> None:
     }
     eraser.save(config.output)
     tell(eraser, verdict, config)
+    if model and config.save_model:
+        save_model(model, eraser, config)
 
 
-def checked_attribute(config: FitConfig) -> ProtectedAttribute:
-    """The attribute of a request that can be served.
+def save_model(model: EditableEncoder, eraser: Eraser, config: FitConfig) -> None:
+    """Write the model once more, with the eraser in it.
 
     Raises:
-        UsageError: naming what is wrong or missing.
+        CommandError: the eraser needs the group of every picture.
     """
-    if (config.vectors is None) != (config.captions is None):
-        raise UsageError("--vectors and --captions go together: a .npy of (n, d) and a .jsonl of n lines")
-    if config.model is None and (config.vectors is None or config.method in TEXT_METHODS):
-        needed = (
-            f"--method {config.method} reads word pairs and" if config.vectors else "without --vectors it"
-        )
-        raise UsageError(f"{needed} needs --model DIR")
-    for path in (config.output, *config.output.parents):
-        if path.exists() and not path.is_dir():
-            raise UsageError(f"--output {config.output}: {path} is a file, choose a new folder")
-    if config.output.is_dir() and any(config.output.iterdir()):
-        raise UsageError(f"--output {config.output} is not empty: choose a new folder")
-    if wrong := list(problems(TrainConfig(data=config.data, seed=config.seed))):
-        raise UsageError("; ".join(wrong))
+    assert config.save_model is not None
     try:
-        check_method(config.method, config.options)
-        return ProtectedAttribute.load(config.attribute)
+        model.attach({**model.attached, config.on: eraser})
     except ValueError as error:
-        raise UsageError(str(error)) from error
-
-
-def read_rows(
-    config: FitConfig, attribute: ProtectedAttribute, model: DualEncoder | None
-) -> CaptionedVectors:
-    """Vectors with what is said of them: from files, or the model's of the training pictures.
-
-    Raises:
-        UsageError, CommandError: files or a corpus that are not there or not what they should be.
-    """
-    if config.vectors and config.captions:
-        try:
-            rows = read_vectors(config.vectors, config.captions)
-        except ValueError as error:
-            raise UsageError(str(error)) from error
-        except OSError as error:
-            raise UsageError(f"{error.filename} cannot be read: {error.strerror}") from error
-        return rows._replace(groups=known_groups(config, rows, attribute))
-    assert model is not None
-    data = replace(config.data, image_size=model.settings["image_size"])
-    corpus = load_corpus(data).limited(train=data.fit_pictures)
-    table, device = corpus.splits["train"], resolve_device(config.device, key="--device")
-    image = embed(model.to(device), table, "reading training pictures", device=device)
-    task = corpus.role or corpus.classification or ""
-    return CaptionedVectors(
-        getattr(image, config.on),
-        [list(record.captions) for record in table.records],
-        table.clusters,
-        [attribute.group_in(record.attributes) for record in table.records],
-        [record.attributes.get(task) for record in table.records],
+        raise CommandError(f"--save_model: {error}") from error
+    model.save_pretrained(config.save_model)
+    say(
+        f'model with its eraser: {config.save_model.resolve()}; load_encoder("{config.save_model}") has it on'
     )
-
-
-def known_groups(
-    config: FitConfig, rows: CaptionedVectors, attribute: ProtectedAttribute
-) -> list[str | None]:
-    """The rows' own labels as groups of the attribute.
-
-    Raises:
-        UsageError: a label that is none of them.
-    """
-    named = [attribute.group_in({attribute.name: label}) if label else None for label in rows.groups]
-    for line, group in enumerate(named, start=1):
-        if group is not None and group not in (*attribute.groups, MIXED, NONE):
-            raise UsageError(
-                f"{config.captions}, line {line}: group is {group!r}, expected "
-                f"{', '.join(attribute.groups)}, {MIXED} or {NONE}"
-            )
-    return named
-
-
-def calibration(config: FitConfig, rows: CaptionedVectors, attribute: ProtectedAttribute) -> Calibration:
-    """The rows with their groups: what captions say; for other methods a row's own label, if there is one.
-
-    Raises:
-        CommandError: fewer than two groups are there.
-    """
-    z = attribute.indices(rows.captions).numpy()
-    if not reads_captions(config, rows):
-        place = {group: index for index, group in enumerate(attribute.groups)}
-        own = [place.get(group, -1) if group else said for group, said in zip(rows.groups, z, strict=True)]
-        z = np.array(own, dtype=np.int64)
-    y = rows.task_indices() if needs_task(config.method) else None
-    if y is not None and len(np.unique(y[y >= 0])) < 2:
-        raise UsageError(
-            f"--method {config.method} needs rows of at least two tasks: give lines the key task"
+    if config.on == "features":
+        say(
+            "note: it edits tower features alone; zero-shot and retrieval compare embeddings, which stay as "
+            "they are"
         )
-    found = Calibration(rows.x, z, rows.clusters, y)
-    if len(np.unique(found.labelled.z)) < 2:
-        counts = dict(zip(attribute.groups, found.counts(len(attribute.groups)).tolist(), strict=True))
-        raise CommandError(f"attribute {attribute.name}: two groups are needed, labelled rows are {counts}")
-    return found
-
-
-def reads_captions(config: FitConfig, rows: CaptionedVectors) -> bool:
-    """Whether groups are read from captions: no label is given, or the method wants none."""
-    return config.method == CAPTION_METHOD or not any(rows.groups)
 
 
 def fit(
-    config: FitConfig, rows: Calibration, attribute: ProtectedAttribute, model: DualEncoder | None
+    config: FitConfig, rows: Calibration, attribute: ProtectedAttribute, model: EditableEncoder | None
 ) -> Eraser:
     """The eraser.
 
@@ -245,7 +122,7 @@ def fit(
 def provenance(config: FitConfig) -> dict[str, Any]:
     """Where the rows came from, for the eraser's ``details``."""
     source = {"vectors": str(config.vectors)} if config.vectors else {"data": config.data.source}
-    return {**source, "model": config.model and str(config.model), "on": config.on, "seed": config.seed}
+    return {**source, "model": config.model, "on": config.on, "seed": config.seed}
 
 
 def tell_labelled(eraser: Eraser, source: str) -> None:

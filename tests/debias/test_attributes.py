@@ -65,7 +65,7 @@ def test_shipped_gender_is_complete(gender: ProtectedAttribute) -> None:
         "woman": "woman women female lady ladies mother girl girls aunt wife actress princess waitress "
         "daughter she her hers herself sister sisters queen queens",
     }
-    assert available_attributes() == ["age", "gender", "skin_tone"]
+    assert available_attributes() == ["age", "background", "gender", "race", "skin_tone"]
     assert gender.groups == ("man", "woman")
     for group, words in coco.items():
         for word in words.split():
@@ -111,8 +111,8 @@ def test_unknown_name_is_one_line_with_the_shipped_ones() -> None:
     with pytest.raises(UnknownAttribute) as caught:
         ProtectedAttribute.load("hair")
     assert str(caught.value) == (
-        "no attribute 'hair': shipped ones are age, gender, skin_tone; or give the path of a YAML file, or "
-        "several joined by * for their intersection"
+        "no attribute 'hair': shipped ones are age, background, gender, race, skin_tone; or give the path of "
+        "a YAML file, or several joined by * for their intersection"
     )
 
 
@@ -188,11 +188,11 @@ def test_a_word_of_a_group_without_neutral_word_is_a_problem(tmp_path: Path) -> 
     ]
 
 
-@pytest.mark.parametrize("name", ["age", "gender", "skin_tone"])
+@pytest.mark.parametrize("name", ["age", "background", "gender", "race", "skin_tone"])
 def test_shipped_attributes_label_their_word_pairs_and_reword_all_they_label(name: str) -> None:
     """Each word pair names its groups, and no neutral caption names any."""
     attribute = ProtectedAttribute.load(name)
-    template = "a photo of a {}" if name != "skin_tone" else "a photo of a {} person"
+    template = "a photo of a {}" if name not in ("race", "skin_tone") else "a photo of a {} person"
     for words in attribute.word_pairs[:3]:
         texts = [template.format(word) for word in words]
         assert tuple(attribute.label([text]) for text in texts) == attribute.groups
@@ -219,7 +219,7 @@ def test_indices_are_places_among_the_groups(gender: ProtectedAttribute) -> None
 def test_intersection_crosses_groups_labels_and_words() -> None:
     both = ProtectedAttribute.load("gender*skin_tone")
     assert isinstance(both, Intersection)
-    assert (both.name, both.version) == ("gender_x_skin_tone", "2_x_1")
+    assert (both.name, both.version) == ("gender_x_skin_tone", "2_x_2")
     assert both.groups == ("man & light", "man & dark", "woman & light", "woman & dark")
     assert both.label(["a dark-skinned woman"]) == "woman & dark"
     assert both.label(["her hat", "somebody with dark skin"]) == "woman & dark"

@@ -137,7 +137,7 @@ def test_labels_of_the_rows_go_before_their_captions_but_for_the_caption_method(
         (["--options.strength=abc"], 2, "option strength of caption_leace is 'abc', expected a number"),
         (["--attribute=gender*"], 2, "joins attributes by *, one of which has no name"),
         (["--vectors=x.jsonl"], 2, "x.jsonl is not a .npy file"),
-        (["--model=nowhere"], 2, "nowhere is not a saved model"),
+        (["--model=nowhere"], 2, "there is no model 'nowhere'"),
         (["--on=pixels"], 2, "on"),
         (["--attribute=age"], 1, "attribute age: two groups are needed, labelled rows are"),
         (["--data.val_fraction=2"], 2, "data.val_fraction is 2.0"),
