@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -14,13 +15,14 @@ import torch
 from clip_lite.cli import guarded, parse
 from clip_lite.config import AuditConfig, DataConfig, TrackingConfig, TrainConfig
 from clip_lite.config_checks import problems
+from clip_lite.data.corpora import load_corpus
 from clip_lite.data.pairs import Corpus
-from clip_lite.data.sources import load_corpus
 from clip_lite.describe import describe_model, describe_run
 from clip_lite.distributed import is_main, main_first, process_group
+from clip_lite.editable import EditableEncoder
 from clip_lite.errors import CommandError, UsageError
-from clip_lite.model import DualEncoder
 from clip_lite.precision import resolve_device
+from clip_lite.pretrained import ACCEPTED, load_encoder
 from clip_lite.progress import console, say
 from clip_lite.runs import AUDIT, CONFIG, REPORT
 from clip_lite.tracking import tracked_run
@@ -29,20 +31,24 @@ from debias.eraser import Eraser
 from evaluation.embedding_store import stored_embeddings
 from evaluation.inference import Inference
 from evaluation.measure import audit_result, measure
-from evaluation.metrics import Metric, chosen_metrics, describe_metrics
+from evaluation.metrics import NEED_TEXT, Metric, chosen_metrics, describe_metrics
 from evaluation.population import check_auditable
+from evaluation.prompt_file import PromptSet, available_prompt_sets
 from evaluation.report.html import write_report
 from evaluation.report.table import print_summary
 from evaluation.results import AuditResult
 from evaluation.systems import TEXT, Bench, Subject
 
 PROG = "python -m evaluation.audit"
-DESCRIPTION = f"""Audit a saved model: what it can do, what it tells about a protected attribute, and how sure
+DESCRIPTION = f"""Audit a model: what it can do, what it tells about a protected attribute, and how sure
 that is. Writes audit.json and report.html, prints a table, and logs a run to MLflow.
 
   {PROG} --model runs/NAME/model --attribute gender
       the embedded emoji corpus; the eraser stored in the model, off and on, against a random control
-  {PROG} --model DIR --data.source coco --data.root /data/coco --attribute gender
+  {PROG} --model hf:openai/clip-vit-base-patch32 --data.source coco --data.root /data/coco
+      a model of transformers, from a hub; --model takes {ACCEPTED}
+  {PROG} --config configs/audit_fairface.yaml --model DIR --data.root /data/fairface
+      one of the configurations of published benchmarks
   {PROG} --model DIR --attribute gender --eraser erasers/hsic
       an eraser of python -m debias.fit in place of the stored one; --on text edits prompts alone
   {PROG} --model DIR --attribute gender --metrics '[leakage, my_metrics.own_caption]'
@@ -63,17 +69,19 @@ Exit codes: 0 done, 1 failed, or a metric failed (the others are written), 2 wro
 
 @dataclass
 class AuditCommand:
-    """Audit a saved model.
+    """Audit a model.
 
     Attributes:
-        model: folder of a trained model.
+        model: folder of a model, ours or of transformers or open_clip, or a name as above.
         attribute: a shipped name (gender), an intersection (gender*skin_tone) or the path of a YAML file;
             null audits utility alone.
         output: new folder for audit.json and report.html; null makes audits/<model>-<time>.
         eraser: folder of an eraser in place of those stored in the model.
         on: what that eraser edits.
         data: pictures with captions, at the model's size.
-        metrics: names, see above; null takes all.
+        metrics: names, see above: leakage or [leakage, retrieval]; null takes all.
+        prompts: of labelling: shipped names (people_labels, professions ...) or paths of YAML files in the
+            form of configs/prompts/professions.yaml; null takes all shipped ones.
         interval: "bca" where a metric is a smooth function of sums, or "percentile" throughout.
         resamples: bootstrap resamples, clustered by stem (emoji) or picture.
         permutations: label permutations of the null.
@@ -84,13 +92,14 @@ class AuditCommand:
         seed: of attackers, bootstrap and permutations.
     """
 
-    model: Path
+    model: str
     attribute: str | None = "gender"
     output: Path | None = None
     eraser: Path | None = None
     on: Literal["embedding", "features", "text"] = "embedding"
     data: DataConfig = field(default_factory=DataConfig)
-    metrics: list[str] | None = None
+    metrics: list[str] | str | None = None
+    prompts: list[str] | str | None = None
     interval: Literal["bca", "percentile"] = "bca"
     resamples: int = 1000
     permutations: int = 1000
@@ -107,7 +116,8 @@ class Request(NamedTuple):
     config: AuditCommand
     attribute: ProtectedAttribute | None
     metrics: Mapping[str, Metric]
-    model: DualEncoder
+    prompts: Sequence[PromptSet]
+    model: EditableEncoder
     erasers: Mapping[str, Eraser]
     output: Path
 
@@ -128,7 +138,7 @@ def main(argv: Sequence[str]) -> None:
             measured,
             bench,
             request.attribute,
-            model=describe_model(request.model, image_weights="as saved") | fitted_for(request),
+            model=describe_model(request.model) | fitted_for(request),
             run=describe_run(argv, prog=PROG, draws=asdict(bench.inference), mlflow={}),
         )
         publish(result, request, config_text)
@@ -152,22 +162,47 @@ def checked(config: AuditCommand) -> Request:
         attribute = ProtectedAttribute.load(config.attribute) if config.attribute else None
     except ValueError as error:
         raise UsageError(f"--attribute: {error}") from error
-    metrics = chosen_metrics(config.metrics, key="--metrics", attribute=attribute)
-    model = DualEncoder.from_pretrained(config.model)
+    prompts = [PromptSet.load(name) for name in listed(config.prompts) or available_prompt_sets()]
+    chosen = chosen_metrics(listed(config.metrics), key="--metrics", attribute=attribute)
+    model = load_encoder(config.model)
+    metrics = answerable(chosen, model, asked=config.metrics is not None)
     erasers = chosen_erasers(config, model)
-    name = config.model.resolve()
-    stem = name.parent.name if name.name == "model" else name.name
-    output = config.output or Path("audits") / f"{stem}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    output = config.output or Path("audits") / f"{short_name(config.model)}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     if (output / AUDIT).exists():
         raise UsageError(f"--output {output} holds another audit: choose a new folder")
     if taken := next(
         (path for path in (output, *output.parents) if path.exists() and not path.is_dir()), None
     ):
         raise UsageError(f"--output {output}: {taken} is a file, choose a new folder")
-    return Request(config, attribute, metrics, model, erasers, output)
+    return Request(config, attribute, metrics, prompts, model, erasers, output)
 
 
-def chosen_erasers(config: AuditCommand, model: DualEncoder) -> Mapping[str, Eraser]:
+def listed(names: list[str] | str | None) -> list[str] | None:
+    """One name, or several."""
+    return [names] if isinstance(names, str) else names
+
+
+def short_name(model: str) -> str:
+    """Of a model, for a folder."""
+    path = Path(model).resolve() if Path(model).exists() else Path(re.sub(r"[^\w./-]+", "-", model))
+    return path.parent.name if path.name == "model" and path.parent.name else path.name
+
+
+def answerable(metrics: Mapping[str, Metric], model: EditableEncoder, *, asked: bool) -> Mapping[str, Metric]:
+    """The metrics that a model can answer.
+
+    Raises:
+        UsageError: some that it cannot are asked for by name.
+    """
+    if model.has_text or not (without := [name for name in metrics if name in NEED_TEXT]):
+        return metrics
+    if asked:
+        raise UsageError(f"--metrics: {', '.join(without)} cannot be had: the model has no text tower")
+    say(f"no text tower: {', '.join(without)} are left out")
+    return {name: metric for name, metric in metrics.items() if name not in NEED_TEXT}
+
+
+def chosen_erasers(config: AuditCommand, model: EditableEncoder) -> Mapping[str, Eraser]:
     """What is compared with the unedited model: the stored erasers, or the one of ``--eraser``.
 
     Raises:
@@ -194,9 +229,9 @@ def load(request: Request) -> Corpus:
     Raises:
         UsageError, CommandError: it is not there, or shows too little of the attribute.
     """
-    data = replace(request.config.data, image_size=request.model.settings["image_size"])
+    data = replace(request.config.data, image_size=request.model.image_size)
     with main_first():
-        corpus = load_corpus(data).limited(train=data.fit_pictures)
+        corpus = load_corpus(data, prepare=request.model.prepare).limited(train=data.fit_pictures)
     try:
         check_auditable(corpus, request.attribute)
     except ValueError as error:
@@ -211,7 +246,7 @@ def prepare(request: Request, corpus: Corpus, device: torch.device) -> Bench:
     subject = Subject(
         encoder=model,
         erasers=request.erasers,
-        untrained=untrained(model, config.seed),
+        untrained=model.fresh(config.seed),
         device=device,
     )
     inference = Inference(
@@ -225,15 +260,8 @@ def prepare(request: Request, corpus: Corpus, device: torch.device) -> Bench:
         corpus,
         inference,
         embedder=lambda table, words: stored_embeddings(model, table, words, device=device),
+        prompts=request.prompts,
     )
-
-
-def untrained(model: DualEncoder, seed: int) -> DualEncoder:
-    """The same architecture with new random weights in image tower and heads."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        fresh = DualEncoder(model.text_tower, **model.settings)
-    return fresh.to(next(model.parameters()).device).eval()
 
 
 def fitted_for(request: Request) -> dict[str, str]:
@@ -256,7 +284,7 @@ def publish(result: AuditResult, request: Request, config_text: str) -> None:
     say(f"report: {(output / REPORT).resolve()}")
     if not config.track:
         return
-    tags = {"audit": str(config.model), "attribute": config.attribute or "none", "corpus": config.data.source}
+    tags = {"audit": config.model, "attribute": config.attribute or "none", "corpus": config.data.source}
     name = config.tracking.run_name or output.name
     with tracked_run(experiment=config.tracking.experiment, name=name, tags=tags) as run:
         run.log_params(asdict(config))

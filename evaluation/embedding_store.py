@@ -19,9 +19,9 @@ from clip_lite.data.cache import atomic_folder, cache_root
 from clip_lite.data.pairs import PairTable, Record
 from clip_lite.describe import encoder_digest
 from clip_lite.distributed import barrier, is_main, rank, world_size
+from clip_lite.editable import EditableEncoder
 from clip_lite.encoder import ImageFeatures
 from clip_lite.errors import CommandError
-from clip_lite.model import DualEncoder
 from evaluation.embed import EmbeddingTable, encoded
 
 VERSION = 1
@@ -30,7 +30,7 @@ RECORDS = "records.jsonl"
 
 
 def stored_embeddings(
-    model: DualEncoder, table: PairTable, description: str, *, device: torch.device
+    model: EditableEncoder, table: PairTable, description: str, *, device: torch.device
 ) -> EmbeddingTable:
     """The embeddings of ``table`` from the cache folder, computed first where they are not there.
 
@@ -54,7 +54,7 @@ def stored_embeddings(
     return read_embeddings(target)
 
 
-def embedding_key(model: DualEncoder, table: PairTable, device: torch.device) -> str:
+def embedding_key(model: EditableEncoder, table: PairTable, device: torch.device) -> str:
     """Digest of everything that the embeddings depend on."""
     parts = (VERSION, encoder_digest(model), table.digest, device.type)
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
@@ -72,7 +72,13 @@ def shard_folder(target: Path, place: int, of: int) -> Path:
 
 
 def write_shard(
-    folder: Path, model: DualEncoder, table: PairTable, rows: slice, description: str, *, device: torch.device
+    folder: Path,
+    model: EditableEncoder,
+    table: PairTable,
+    rows: slice,
+    description: str,
+    *,
+    device: torch.device,
 ) -> None:
     """Encode some rows into a folder of their own, a batch in memory at a time.
 

@@ -18,19 +18,21 @@ from clip_lite.progress import say
 from debias.attributes import ProtectedAttribute
 from evaluation.bias.attackers import ATTACKERS
 from evaluation.inference import holm
-from evaluation.metrics import Metric
+from evaluation.metrics import NEEDS, Metric
 from evaluation.population import caption_noise, describe_attribute
 from evaluation.results import AuditResult, Estimate, Example
 from evaluation.systems import OFF, ON, Bench
+from evaluation.utility.tasks import role_task
 
 TOP_CAPTIONS = 4
+EXAMPLE_SIDE = 128
 
 
 class Measured(NamedTuple):
     """What an audit found.
 
     ``images_changed`` says whether the edit changes what the model gives for some image, ``seconds`` how long
-    each metric took, ``failed`` why a metric gave no rows.
+    each metric took, ``failed`` why a metric broke off, ``empty`` what one without rows would have needed.
     """
 
     rows: tuple[Estimate, ...]
@@ -38,6 +40,7 @@ class Measured(NamedTuple):
     images_changed: bool
     seconds: Mapping[str, float]
     failed: Mapping[str, str]
+    empty: Mapping[str, str]
 
 
 def measure(
@@ -55,16 +58,25 @@ def measure(
     rows: list[Estimate] = []
     seconds: dict[str, float] = {}
     failed: dict[str, str] = {}
+    empty: dict[str, str] = {}
     for name, metric in metrics.items():
         say(f"audit: {name}")
         begin = time.perf_counter()
         try:
-            rows += _checked(metric(bench, attribute), rows)
+            found = _checked(metric(bench, attribute), rows)
+            rows += found
+            if not found:
+                empty[name] = (
+                    f"nothing to measure, it needs {NEEDS.get(name, 'what this corpus does not have')}"
+                )
+                say(f"audit: {name}: {empty[name]}")
         except (Exception, SystemExit) as error:  # a person's own function may raise anything
             failed[name] = f"{type(error).__name__}: {' '.join(str(error).split())}"
             say(f"audit: {name} failed: {failed[name]}")
         seconds[name] = round(time.perf_counter() - begin, 1)
-    return Measured(adjusted(rows), choose_examples(bench, examples), bench.images_changed, seconds, failed)
+    return Measured(
+        adjusted(rows), choose_examples(bench, examples), bench.images_changed, seconds, failed, empty
+    )
 
 
 def _checked(found: object, before: Sequence[Estimate]) -> list[Estimate]:
@@ -106,8 +118,12 @@ def audit_result(
             **run,
             "attackers": list(ATTACKERS),
             "metrics": list(measured.seconds),
+            "prompt_sets": [
+                prompts.describe() for prompts in bench.prompts if "labelling" in measured.seconds
+            ],
             "seconds": dict(measured.seconds),
             "failed": dict(measured.failed),
+            "empty": dict(measured.empty),
         },
     )
 
@@ -132,22 +148,26 @@ def adjusted(rows: Sequence[Estimate]) -> tuple[Estimate, ...]:
 
 
 def choose_examples(bench: Bench, count: int) -> tuple[Example, ...]:
-    """Seeded draw of audited test pictures with the captions that score highest, edit off and on."""
+    """Seeded draw of audited test pictures with the texts that score highest, edit off and on.
+
+    Texts are the captions of the split, else its roles; none where the model has no text tower.
+    """
     split = bench.tests[0]
     keep, table = bench.where(split, bench.corpus.audited)
-    captions, _ = bench.systems[OFF][split].captions()
+    texts = _texts(bench, split)
     rng = np.random.default_rng(bench.inference.seed)
     chosen = np.sort(rng.choice(len(table), size=min(count, len(table)), replace=False))
     rows = np.flatnonzero(keep)[chosen]
     top = {
         system: np.argsort(
-            -bench.systems[system][split].rows(rows).embedding @ bench.text(system, captions).T, axis=1
+            -bench.systems[system][split].rows(rows).embedding @ bench.text(system, texts).T, axis=1
         )
         for system in (OFF, ON if ON in bench.systems else OFF)
+        if texts
     }
 
     def best(system: str, place: int) -> tuple[str, ...]:
-        return tuple(captions[index] for index in top[system][place, :TOP_CAPTIONS])
+        return tuple(texts[index] for index in top[system][place, :TOP_CAPTIONS]) if texts else ()
 
     return tuple(
         Example(
@@ -161,7 +181,17 @@ def choose_examples(bench: Bench, count: int) -> tuple[Example, ...]:
     )
 
 
+def _texts(bench: Bench, split: str) -> list[str]:
+    if not bench.has_text:
+        return []
+    if bench.corpus.captioned:
+        return bench.systems[OFF][split].captions()[0]
+    return [prompts[0] for prompts in task.prompts] if (task := role_task(bench, split)) else []
+
+
 def _png(image: np.ndarray) -> str:
     stream = io.BytesIO()
-    Image.fromarray(image.transpose(1, 2, 0)).save(stream, format="PNG")
+    picture = Image.fromarray(image.transpose(1, 2, 0))
+    picture.thumbnail((EXAMPLE_SIDE, EXAMPLE_SIDE))
+    picture.save(stream, format="PNG")
     return base64.b64encode(stream.getvalue()).decode()

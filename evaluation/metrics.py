@@ -10,6 +10,7 @@ from functools import wraps
 from clip_lite.errors import UsageError
 from debias.attributes import ProtectedAttribute
 from evaluation.bias.from_images import context_metrics, geometry_metrics, leakage_metrics
+from evaluation.bias.from_labels import labelling_metrics
 from evaluation.bias.from_predictions import amplification_metrics, group_metrics
 from evaluation.bias.from_prompts import association_metrics, editing_metrics, ranking_metrics
 from evaluation.results import Estimate
@@ -36,6 +37,7 @@ OF_ATTRIBUTE: Mapping[str, Metric] = {
     "ranking": _of_attribute(ranking_metrics),
     "association": _of_attribute(association_metrics),
     "editing": _of_attribute(editing_metrics),
+    "labelling": _of_attribute(labelling_metrics),
     "groups": _of_attribute(group_metrics),
     "amplification": _of_attribute(amplification_metrics),
 }
@@ -46,9 +48,28 @@ METRICS: Mapping[str, Metric] = {
     "grounding": utility.grounding_metrics,
     **OF_ATTRIBUTE,
 }
+NEED_TEXT = frozenset(
+    {"retrieval", "zero_shot", "grounding", "ranking", "association", "editing", "labelling"}
+)
 ON_REQUEST: Mapping[str, Metric] = {
     "sgd_probe": utility.sgd_probe_metrics,
     "svm_probe": utility.svm_probe_metrics,
+}
+
+
+# What a metric needs of a corpus: without it there are no rows, which is no failure.
+NEEDS: Mapping[str, str] = {
+    "retrieval": "captions",
+    "zero_shot": "roles, or a protected attribute",
+    "probe": "classes or objects",
+    "sgd_probe": "classes",
+    "svm_probe": "classes or objects, on both sides of the split",
+    "grounding": "captions or phrases with boxes, and a tower that Grad-CAM can read",
+    "ranking": "roles or captions, neutral words of the attribute, and more than 10 pictures of people",
+    "editing": "10 pictures of each group",
+    "labelling": "a model with a text tower",
+    "groups": "roles or classes that several groups share",
+    "amplification": "classes",
 }
 
 

@@ -35,10 +35,12 @@ def population(corpus: Corpus, split: str, attribute: ProtectedAttribute) -> Pop
     for group in attribute.groups:
         items = len(set(table.clusters[keep & (labels == group)]))
         if items < 2:
+            named = sorted({name for record in table.records[:100] for name in record.attributes})
+            labels_there = f"; its pictures have labels named {', '.join(named)}" if named else ""
             raise ValueError(
                 f"attribute {attribute.name}: corpus {corpus.name!r}, split {split!r} shows {group!r} in "
                 f"{items} audited items, an audit needs at least 2: take an attribute whose groups this "
-                "corpus shows, or another corpus (--data.source)"
+                f"corpus shows, or another corpus (--data.source){labels_there}"
             )
     return Population(keep, table.rows_where(keep), labels[keep])
 
@@ -66,7 +68,7 @@ def caption_noise(corpus: Corpus, attribute: ProtectedAttribute | None) -> Label
     None where the corpus has no labels of its own.
     """
     table = corpus.splits["train"]
-    if attribute is None or not corpus_knows(table, attribute):
+    if attribute is None or not corpus.captioned or not corpus_knows(table, attribute):
         return None
     people = population(corpus, "train", attribute).table
     return label_noise(
@@ -111,11 +113,12 @@ def describe_attribute(attribute: ProtectedAttribute | None, corpus: Corpus) -> 
         if corpus_knows(corpus.splits["train"], attribute)
         else "groups read from captions too"
     )
+    erasers = "erasers read groups from captions" if corpus.captioned else "pictures have no captions"
     return {
         "name": attribute.name,
         "version": attribute.version,
         "groups": list(attribute.groups),
         "lexicon_digest": attribute.digest,
-        "label_source": f"erasers read groups from captions; attackers are scored on {labels}",
+        "label_source": f"{erasers}; attackers are scored on {labels}",
         "note": "Groups are read from text or as a picture's source perceived them; nobody was asked.",
     }

@@ -17,6 +17,7 @@ from debias.methods.random_direction import random_direction
 from evaluation.embed import EmbeddingTable, embed
 from evaluation.inference import Inference
 from evaluation.population import Population, population
+from evaluation.prompt_file import PromptSet, shipped_prompt_sets
 from evaluation.setting import Setting
 
 OFF, ON, RANDOM = "eraser off", "eraser on", "random direction"
@@ -63,7 +64,8 @@ class Texts:
 class Bench:
     """A subject, embedded: ``systems[system][split]`` is aligned with ``tables[split]``.
 
-    ``edits[system]`` holds what a system edits; ``tests`` are the splits that metrics are measured on.
+    ``edits[system]`` holds what a system edits; ``tests`` are the splits that metrics are measured on;
+    ``prompts`` are the lists of labels and professions that pictures of people are compared with.
     """
 
     subject: Subject
@@ -74,15 +76,23 @@ class Bench:
     edits: Mapping[str, Mapping[str, Eraser]]
     texts: Texts
     tests: tuple[str, ...] = ()
+    prompts: Sequence[PromptSet] = ()
     _made: dict[Hashable, Any] = field(default_factory=dict, repr=False)
 
     @classmethod
     def prepare(
-        cls, subject: Subject, corpus: Corpus, inference: Inference, *, embedder: Embedder | None = None
+        cls,
+        subject: Subject,
+        corpus: Corpus,
+        inference: Inference,
+        *,
+        embedder: Embedder | None = None,
+        prompts: Sequence[PromptSet] | None = None,
     ) -> Bench:
         """Embed train and test splits once; with erasers, add them and a random control of equal rank.
 
-        ``embedder(table, description)`` stands in for a pass of the encoder, e.g. by what is stored.
+        ``embedder(table, description)`` stands in for a pass of the encoder, e.g. by what is stored;
+        ``prompts`` are all shipped ones where they are not given.
         """
         tests = tuple(name for name in corpus.splits if name not in {"train", "val"})
         tables = {name: corpus.splits[name] for name in ("train", *tests)}
@@ -100,7 +110,13 @@ class Bench:
             edits=edits,
             texts=Texts(subject.encoder),
             tests=tests,
+            prompts=shipped_prompt_sets() if prompts is None else prompts,
         )
+
+    @property
+    def has_text(self) -> bool:
+        """Whether the model can be asked by text."""
+        return self.subject.encoder.has_text
 
     @property
     def edited(self) -> tuple[str, ...]:

@@ -128,20 +128,21 @@ def fitted_rows(bench: Bench, attribute: ProtectedAttribute) -> list[Estimate]:
 def geometry_metrics(bench: Bench, attribute: ProtectedAttribute) -> list[Estimate]:
     """Angle between text and image direction, before the edit; cosine kept, and what is left linearly."""
     rows: list[Estimate] = []
-    direction = text_direction(bench.subject.encoder.encode_text, attribute).numpy()
+    encode = bench.subject.encoder.encode_text
+    direction = text_direction(encode, attribute).numpy() if bench.has_text else None
     pair = (attribute.groups[0], attribute.groups[1])
     samples = {system: _samples(bench, attribute, "embedding", system) for system in bench.systems}
     for split in bench.tests:
         before = samples[OFF][split]
         for system, own in samples.items():
             at = bench.at(split, system, before.clusters)
-            if system == OFF:
+            if system == OFF and direction is not None:
                 rows.append(
                     cross_modal_angle(
                         direction, before.x, before.labels, groups=pair, name=attribute.name, at=at
                     )
                 )
-            else:
+            elif system != OFF:
                 rows.append(cosine_kept(before.x, own[split].x, name=attribute.name, at=at))
             train = own["train"]
             rows.append(

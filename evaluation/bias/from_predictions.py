@@ -20,7 +20,8 @@ def group_metrics(bench: Bench, attribute: ProtectedAttribute) -> list[Estimate]
     rows: list[Estimate] = []
     for split in bench.tests:
         people = bench.people(attribute)[split]
-        for task, asked in (("role", role_answers), ("probe", probe_answers)):
+        tasks = {"role": role_answers, "probe": probe_answers}
+        for task, asked in tasks.items() if bench.has_text else [("probe", probe_answers)]:
             name, said = f"{attribute.name}/{task}", {}
             for system in bench.systems:
                 if (answers := asked(bench, split, system)) is None:
@@ -69,6 +70,8 @@ def _directional(
 ) -> list[Estimate]:
     cells = training_cells(train.labels, train.truth, train.clusters, level=at.inference.level)
     rows = attribute_to_task(cells, test.labels, test.truth, test.answers, name=name, at=at)
+    if not bench.has_text:
+        return rows
     answered = group_answers(bench, at.split, at.system, attribute).predictions
     said = answered[bench.people(attribute)[at.split].keep]
     return rows + task_to_attribute(cells, test.labels, test.truth, said, name=name, at=at)

@@ -13,11 +13,11 @@ from evaluation.results import AuditResult
 Facts = list[tuple[str, str]]
 
 FIXED_LIMITS = (
-    "Labels are perceived, text-derived categories: they come from names and captions, not from what anyone "
-    "said of themselves, and they are as coarse as the lexicon.",
-    "The eraser is linear. It can take a linear attacker to chance and leave nonlinear attackers where they "
-    "were; the figures above show which.",
-    "Nothing here carries over to photographs or to people: only the pictures named above were measured.",
+    "Labels are perceived or text-derived categories: they come from annotators, names and captions, not "
+    "from what anyone said of themselves, and they are as coarse as the list of groups.",
+    "A linear eraser can take a linear attacker to chance and leave nonlinear attackers where they were; the "
+    "figures above show which.",
+    "Nothing here carries over to other pictures or people: only the pictures named above were measured.",
 )
 
 
@@ -133,7 +133,10 @@ def _flat(mapping: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, str]]:
 
 def data(result: AuditResult) -> Facts:
     """The corpus by name, digest and picture size."""
-    return _listed(result.data, leave=("splits", "sources", "limits", "label_noise"))
+    skipped = dict(result.data.get("skipped") or {})
+    total = skipped.pop("total", 0)
+    left_out = [(f"Left out: {reason}", f"{n:,} of {total:,}") for reason, n in skipped.items()]
+    return _listed(result.data, leave=("splits", "sources", "limits", "label_noise", "skipped")) + left_out
 
 
 def splits(result: AuditResult) -> list[tuple[str, str, str]]:
@@ -176,6 +179,8 @@ def provenance(result: AuditResult) -> Facts:
     recorded = dict(result.provenance)
     if "seed" in recorded:
         recorded["seed"] = str(recorded["seed"])
+    if sets := recorded.pop("prompt_sets", ()):
+        recorded["prompt_sets"] = [f"{own['name']} {own['version']} ({own['digest'][:12]})" for own in sets]
     digests = {
         "Data digest": result.data.get("digest"),
         "Model digest": result.model.get("digest"),

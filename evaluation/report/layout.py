@@ -33,6 +33,14 @@ BIAS_FAMILIES = {
         "is above zero without any bias: compare with chance, not with zero. Intervals of changes are bounds "
         "that hold whichever group leads: wide where groups tie.",
     ),
+    "labelling": (
+        "What people are called",
+        "How often pictures of each group get a label that is not human or of crime, and whom a search for a "
+        "profession shows first. Rates belong to one list of labels: compare models under the same list. "
+        "Gaps are maxima, above zero without any bias: compare with chance. Of a profession the group "
+        "furthest above its share before any edit is shown; of 40 some lie outside chance by chance, and "
+        "Worst max skew, in the table of who is ranked first, tests all at once.",
+    ),
     "association": (
         "Association",
         "Whether pictures of one group lie nearer to one set of words. An effect size counts standard "

@@ -122,8 +122,8 @@ def _style(row: Estimate) -> _Style:
     if _in_points(row):
         return _Style(100, 1 + change, "" if change else "%")
     if row.unit == "fraction":
-        return _Style(1, 3 if change or row.name.startswith("geometry/") else 2)
-    return _Style(1, 2 + change, f" {SHORT_UNITS.get(row.unit, row.unit)}")
+        return _Style(1, 3 if change or row.name.startswith(("geometry/", "labelling/")) else 2)
+    return _Style(1, 2 + change + (row.unit == "cosine"), f" {SHORT_UNITS.get(row.unit, row.unit)}")
 
 
 def number(row: Estimate, raw: float) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import reduce
 from math import isqrt
 from typing import Any
 
@@ -17,14 +18,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from clip_lite.editable import EditableEncoder
 from clip_lite.encoder import Edit
-from clip_lite.model import DualEncoder
 
 BATCH = 64
+# where vision transformers keep their blocks, and what a block calls its first norm: timm, torchvision,
+# open_clip, transformers
+BLOCKS = ("blocks", "encoder.layers", "transformer.resblocks", "encoder.layer", "layers")
+FIRST_NORMS = ("norm1", "ln_1", "layer_norm1", "layernorm_before")
 
 
 def heat_maps(
-    model: DualEncoder, pixels: Tensor, text: Tensor, *, layer: nn.Module, edit: Edit | None = None
+    model: EditableEncoder, pixels: Tensor, text: Tensor, *, layer: nn.Module, edit: Edit | None = None
 ) -> Tensor:
     """Heat map of each picture for its own text, float32 ``(n, H, W)`` on the CPU, largest value 1.
 
@@ -58,10 +63,11 @@ def target_layer(tower: nn.Module, pixels: Tensor) -> nn.Module:
         ValueError: the tower has none.
     """
     inner = getattr(tower, "tower", tower)  # towers of another normalisation are wrapped
-    for blocks in (getattr(inner, "blocks", None), getattr(getattr(inner, "encoder", None), "layers", None)):
+    for path in BLOCKS:
+        blocks: Any = reduce(lambda module, name: getattr(module, name, None), path.split("."), inner)
         if isinstance(blocks, nn.Sequential | nn.ModuleList) and len(blocks):
-            norm = getattr(blocks[-1], "norm1", None) or getattr(blocks[-1], "ln_1", None)
-            if isinstance(norm, nn.LayerNorm):
+            norms = [getattr(blocks[-1], name, None) for name in FIRST_NORMS]
+            if norm := next((each for each in norms if isinstance(each, nn.LayerNorm)), None):
                 return norm
     found: list[nn.Module] = []
 
@@ -90,7 +96,7 @@ def target_layer(tower: nn.Module, pixels: Tensor) -> nn.Module:
 
 
 def _activation(
-    model: DualEncoder, layer: nn.Module, pixels: Tensor, text: Tensor, edit: Edit | None
+    model: EditableEncoder, layer: nn.Module, pixels: Tensor, text: Tensor, edit: Edit | None
 ) -> tuple[Tensor, Tensor]:
     """Output of the layer and the gradient of the score there."""
     kept: list[Tensor] = []

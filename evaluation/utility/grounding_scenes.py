@@ -2,31 +2,18 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 
-from clip_lite.data.pairs import PairTable
+from clip_lite.data.pairs import PairTable, Phrases
 
 BLANK = 250  # channels at least so bright are background
 
 
-class Scenes(NamedTuple):
-    """Pictures uint8 ``(n, 3, 2s, 2s)``, the ``phrases`` ``(n,)`` asked of them, ``boxes`` ``(n, 4)`` of what
-    they name as ``(x0, y0, x1, y1)``, and the ``clusters`` ``(n,)`` of the pictures named.
-    """
-
-    images: np.ndarray
-    phrases: list[str]
-    boxes: np.ndarray
-    clusters: np.ndarray
-
-
-def compose(table: PairTable, *, count: int, seed: int) -> Scenes:
+def compose(table: PairTable, *, count: int, seed: int) -> Phrases:
     """Scenes of two by two pictures from four clusters; each picture is named once before any is named again.
 
-    The phrase is the first caption of one cell, its box the part of the cell that is not white; a picture
-    without white around it fills the cell.
+    A scene is uint8 ``(3, 2s, 2s)`` of pictures ``(3, s, s)``. The phrase is the first caption of one cell,
+    its box the part of the cell that is not white; a picture without white around it fills the cell.
 
     Raises:
         ValueError: pictures of fewer than four clusters.
@@ -47,7 +34,13 @@ def compose(table: PairTable, *, count: int, seed: int) -> Scenes:
         row, column = divmod(int(cell), 2)
         boxes.append(_drawn(parts[cell]) + side * np.array([column, row, column, row]))
     phrases = [table.records[int(place)].captions[0] for place in named]
-    return Scenes(np.stack(images), phrases, np.stack(boxes), clusters[named])
+    return Phrases(
+        images=np.stack(images),
+        rows=np.arange(count),
+        phrases=phrases,
+        boxes=np.stack(boxes) / (2 * side),
+        clusters=clusters[named],
+    )
 
 
 def _others(place: int, clusters: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import wraps
 
 import numpy as np
 
 from debias.attributes import ProtectedAttribute
+from evaluation.results import Estimate
 from evaluation.systems import Bench
 from evaluation.utility.knn_probe import KNNProbe
 from evaluation.utility.linear_probe import LinearProbe
 from evaluation.utility.probe import Probe
 from evaluation.utility.zero_shot import class_ranks, predictions
 
-ROLE_TEMPLATES = ("{}", "a picture of a {}", "an emoji of a {}")
+Metric = Callable[[Bench, ProtectedAttribute | None], list[Estimate]]
+
+
+def asked_by_text(metric: Metric) -> Metric:
+    """No rows where the model has no text tower."""
+
+    @wraps(metric)
+    def rows(bench: Bench, attribute: ProtectedAttribute | None) -> list[Estimate]:
+        return metric(bench, attribute) if bench.has_text else []
+
+    return rows
 
 
 @dataclass(frozen=True)
@@ -48,16 +61,16 @@ class Answers:
 
 
 def role_task(bench: Bench, split: str) -> ZeroShotTask | None:
-    """Which role is drawn, among the audited roles of the split, from prompts that name no group.
+    """Which role is shown, among the audited roles of the split, from the corpus's prompts.
 
-    None for a corpus without roles.
+    They name no group. None for a corpus without roles.
     """
     attribute = bench.corpus.role
     if attribute is None:
         return None
     keep, table = bench.where(split, bench.corpus.audited)
     roles, target = np.unique(table.attribute(attribute), return_inverse=True)
-    prompts = [[template.format(role) for template in ROLE_TEMPLATES] for role in roles]
+    prompts = [[template.replace("{}", role) for template in bench.corpus.templates] for role in roles]
     return ZeroShotTask(roles, keep, target, prompts)
 
 

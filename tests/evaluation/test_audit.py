@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import mlflow
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from clip_lite.cli import guarded
 from clip_lite.model import DualEncoder
@@ -102,7 +104,8 @@ def test_every_metric_has_rows_on_a_corpus_with_roles_and_classes(capsys: Said) 
     families = {row.name.split("/")[0] for row in result.rows}
     assert families == {
         "retrieval", "neutral_retrieval", "zero_shot", "probe", "grounding", "leakage", "leakage_auc",
-        "leakage_bits", "geometry", "ranking", "association", "editing", "groups", "amplification",
+        "leakage_bits", "geometry", "ranking", "association", "editing", "labelling", "groups",
+        "amplification",
     }  # fmt: skip
     assert all(row.low is None or row.low <= row.high for row in result.rows if row.high is not None)
     assert len({(row.name, row.system, row.split, row.group) for row in result.rows}) == len(result.rows)
@@ -143,7 +146,7 @@ def test_utility_alone_where_no_attribute_is_given(capsys: Said) -> None:
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
-        (["--model=nowhere"], "nowhere is not a saved model"),
+        (["--model=nowhere"], "there is no model 'nowhere'"),
         (["--attribute=nonsense"], "--attribute: "),
         (["--metrics=[leak]"], "--metrics: 'leak' is no metric"),
         (["--attribute=null", "--metrics=[retrieval, leakage]"], "leakage need a protected attribute"),
@@ -196,3 +199,24 @@ def test_the_longer_probes_run_on_request(capsys: Said) -> None:
     assert {"probe/category_sgd_accuracy", "probe/category_map", "probe/category_map_11point"} <= names
     assert any(name.startswith("probe_ap/category/") for name in names)
     assert "Average precision by class" in Path("out/report.html").read_text()
+
+
+def test_a_metric_that_has_nothing_to_measure_says_what_it_needs(tmp_path: Path, capsys: Said) -> None:
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    rng = np.random.default_rng(0)
+    lines = ["file_name,gender"]
+    for number in range(80):
+        Image.fromarray(rng.integers(0, 255, (32, 32, 3), dtype=np.uint8)).save(pictures / f"{number}.png")
+        lines.append(f"{number}.png,{('man', 'woman')[number % 2]}")
+    (pictures / "metadata.csv").write_text("\n".join(lines))
+    argv = ("--data.source=folder", f"--data.root={pictures}", "--track=false")
+    assert run(*argv, "--metrics=retrieval") == 0
+    said = "retrieval: nothing to measure, it needs captions"
+    assert said in capsys.readouterr().out
+    result = read()
+    assert result.rows == ()
+    assert result.provenance["empty"] == {"retrieval": said.removeprefix("retrieval: ")}
+    assert "nothing to measure" in Path("out/report.html").read_text()
+    assert run(*argv, "--metrics=[leakage]", "--output=again") == 0
+    assert read("again").provenance["empty"] == {}

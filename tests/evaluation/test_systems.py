@@ -27,6 +27,8 @@ class Colours:
 
     embedding_dim = DIM
 
+    has_text = True
+
     def __init__(self) -> None:
         self.asked: list[str] = []
 

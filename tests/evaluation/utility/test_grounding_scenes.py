@@ -22,9 +22,14 @@ def table(count: int = 10, clusters: int = 5) -> PairTable:
 def test_the_box_bounds_what_the_phrase_names() -> None:
     pictures = table()
     scenes = compose(pictures, count=25, seed=0)
+    assert isinstance(scenes.images, np.ndarray)
     assert scenes.images.shape == (25, 3, 2 * SIDE, 2 * SIDE)
     assert scenes.images.dtype == np.uint8
-    for image, phrase, (x0, y0, x1, y1), cluster in zip(*scenes, strict=True):
+    assert scenes.rows.tolist() == list(range(25))
+    pixels = np.round(scenes.boxes * 2 * SIDE).astype(int)
+    for image, phrase, (x0, y0, x1, y1), cluster in zip(
+        scenes.images, scenes.phrases, pixels, scenes.clusters, strict=True
+    ):
         named = int(phrase.removeprefix("grey "))
         assert (image[:, y0:y1, x0:x1] == named).all()
         assert (image == named).sum() == 3 * (x1 - x0) * (y1 - y0) == 3 * 60
@@ -40,7 +45,7 @@ def _cells(image: np.ndarray) -> list[np.ndarray]:
 def test_every_picture_is_named_once_before_any_twice_and_in_all_cells() -> None:
     scenes = compose(table(), count=20, seed=0)
     assert sorted(scenes.phrases[:10]) == sorted(scenes.phrases[10:]) == [f"grey {i}" for i in range(10)]
-    assert len({(int(x) // SIDE, int(y) // SIDE) for x, y, *_ in scenes.boxes}) == 4
+    assert len({(int(2 * x), int(2 * y)) for x, y, *_ in scenes.boxes}) == 4
 
 
 def test_the_same_seed_gives_the_same_scenes_and_another_others() -> None:
@@ -57,7 +62,7 @@ def test_a_picture_without_white_or_without_ink_fills_its_cell() -> None:
     pictures.images[:] = 255  # type: ignore[index]
     blank = compose(pictures, count=4, seed=0)
     for scenes in (dark, blank):
-        assert ((scenes.boxes[:, 2:] - scenes.boxes[:, :2]) == SIDE).all()
+        assert ((scenes.boxes[:, 2:] - scenes.boxes[:, :2]) == 0.5).all()
 
 
 def test_three_clusters_are_too_few() -> None:
