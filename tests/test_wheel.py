@@ -25,9 +25,11 @@ def test_an_installed_wheel_finds_its_own_files(tmp_path: Path) -> None:
         archive.extractall(tmp_path / "site")
     script = (
         "import clip_lite, debias, evaluation.report.html as html\n"
+        "from evaluation import prompt_file\n"
         "from clip_lite.cli import shipped_config\n"
         "print(clip_lite.__file__)\n"
         "print(shipped_config('emoji.yaml').exists(), debias.available_attributes())\n"
+        "print(prompt_file.available_prompt_sets())\n"
         "print(html._environment().get_template('report.html.j2').name)\n"
     )
     done = subprocess.run(
@@ -40,6 +42,7 @@ def test_an_installed_wheel_finds_its_own_files(tmp_path: Path) -> None:
     )
     assert done.stdout.splitlines() == [
         str(tmp_path / "site" / "clip_lite" / "__init__.py"),
-        "True ['age', 'gender', 'skin_tone']",
+        "True ['age', 'background', 'gender', 'race', 'skin_tone']",
+        "['people_labels', 'people_labels_with_child', 'professions']",
         "report.html.j2",
     ]
