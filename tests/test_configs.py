@@ -33,6 +33,7 @@ def test_an_audit_opens_with_a_command_that_is_understood(
     command = shlex.split(text.splitlines()[0].removeprefix("# "))
     assert command[:3] == ["python", "-m", "evaluation.audit"]
     assert "# Needs on disk" in text
+    assert "# Takes, computed and not run" in text
     config, _ = parse(AuditCommand, command[3:], prog="audit", description="")
     assert config.data.root is not None
     assert list(problems(TrainConfig(data=config.data))) == []
