@@ -46,10 +46,12 @@ def load_waterbirds(root: Path, reading: Reading) -> Corpus:
     file = reading.annotations or needed(root, METADATA, ABOUT)
     folder = root if reading.annotations else file.parent
     listed: dict[str, list[Entry]] = {split: [] for split in SPLITS.values()}
-    for row in rows_of(file, COLUMNS, skips):
+    for number, row in enumerate(rows_of(file, COLUMNS, skips), start=1):
         name, split = row["img_filename"], SPLITS.get(row["split"])
         if not name or split is None:
-            skips.add("rows without a picture or with another split than 0, 1 and 2", name or row)
+            skips.add(
+                "rows without a picture or with another split than 0, 1 and 2", f"{file.name} row {number}"
+            )
             continue
         labels = said(
             bird=BIRDS.get(row["y"], row["y"]), background=BACKGROUNDS.get(row["place"], row["place"])
