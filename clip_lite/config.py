@@ -34,7 +34,8 @@ class DataConfig:
         source: "emoji" is fetched from the npm registry once and cached; every other one is a folder in the
             form in which it is published: python -m clip_lite.data.prepare sources lists them.
         root: that folder.
-        annotations: a file besides that folder: Karpathy's splits (coco, flickr30k), the table of "folder".
+        annotations: a file besides that folder: Karpathy's splits (coco, flickr30k), one of several files of
+            expressions (refcoco), or the table in place of that of folder, facet, waterbirds or coco_gender.
         labels: CSV, JSONL or Parquet whose first column names pictures by id, file name or number; its other
             columns are labels of theirs.
         skip_limit: share of pictures that may be left out, for they are missing, damaged or say nothing.

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from textwrap import fill, indent
 from typing import Literal, NamedTuple
 
 import torch
@@ -46,7 +47,8 @@ that is. Writes audit.json and report.html, prints a table, and logs a run to ML
   {PROG} --model runs/NAME/model --attribute gender
       the embedded emoji corpus; the eraser stored in the model, off and on, against a random control
   {PROG} --model hf:openai/clip-vit-base-patch32 --data.source coco --data.root /data/coco
-      a model of transformers, from a hub; --model takes {ACCEPTED}
+      a model of transformers, from a hub; --model takes
+{indent(fill(ACCEPTED, 100), " " * 6)}
   {PROG} --config configs/audit_fairface.yaml --model DIR --data.root /data/fairface
       one of the configurations of published benchmarks
   {PROG} --model DIR --attribute gender --eraser erasers/hsic

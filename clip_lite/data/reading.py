@@ -167,6 +167,11 @@ def divided(
     return splits
 
 
+def with_val(train: Sequence[Entry], reading: Reading) -> dict[str, list[Entry]]:
+    """``train`` and ``val``, a share of its clusters, for a source whose own splits are train and test."""
+    return divided(train, {"val": reading.val_fraction}, seed=reading.seed, rest="train")
+
+
 class FileStore:
     """Picture files by row."""
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from clip_lite.data.pairs import Corpus, Record
 from clip_lite.data.reading import About, Entry, Reading, Skips
 from clip_lite.data.sources.label_files import labelled_corpus, needed
+from clip_lite.data.sources.listed import lines_of
 from clip_lite.errors import CommandError
 
 ABOUT = About(
@@ -122,13 +123,5 @@ def _pairs(file: Path) -> dict[str, str]:
 
 
 def _lines(file: Path) -> Iterator[list[str]]:
-    """The words of each line that has any.
-
-    Raises:
-        CommandError: it is no text.
-    """
-    try:
-        with file.open(encoding="utf-8-sig") as lines:
-            yield from (line.split() for line in lines if line.strip())
-    except (OSError, UnicodeDecodeError) as error:
-        raise CommandError(f"{file} cannot be read as text: {error}") from error
+    """The words of each line that has any."""
+    return (line.split() for line in lines_of(file) if line.strip())

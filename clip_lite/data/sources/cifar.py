@@ -9,9 +9,10 @@ import numpy as np
 from torchvision.datasets import CIFAR10, CIFAR100
 from torchvision.datasets.utils import check_integrity
 
-from clip_lite.data.pairs import Corpus, Flag, Record
-from clip_lite.data.reading import About, Entry, Reading, Skips, assemble, divided
+from clip_lite.data.pairs import Corpus, Record
+from clip_lite.data.reading import About, Entry, Reading, Skips, with_val
 from clip_lite.data.sources.array_store import ArrayStore
+from clip_lite.data.sources.label_files import labelled_corpus
 from clip_lite.errors import CommandError, UsageError
 
 ABOUT = About(
@@ -54,32 +55,19 @@ def load_cifar(root: Path, reading: Reading) -> Corpus:
         for part, entries in listed.items()
         for entry, picture in zip(entries, parts[part].data, strict=True)
     }
-    shares = {"val": reading.val_fraction}
-    splits = divided(listed["train"], shares, seed=reading.seed, rest="train") | {"test": listed["test"]}
+    splits = with_val(listed["train"], reading) | {"test": listed["test"]}
     ids = [entry.record.id for entries in splits.values() for entry in entries]
-    store = ArrayStore(np.stack([pictures[each] for each in ids]), ids)
-    name = kind.__name__.lower()
-    skips = Skips()
-    return Corpus(
-        name=name,
-        splits=assemble(splits, reading, skips, source=name, store=store),
-        sources=(
-            {
-                "name": kind.__name__.replace("CIFAR", "CIFAR-"),
-                "version": "python",
-                "licence": ABOUT.licence,
-                "url": ABOUT.url,
-                "attribution": "Alex Krizhevsky: Learning Multiple Layers of Features from Tiny Images, 2009",
-                "pictures": len(ids),
-            },
-        ),
+    return labelled_corpus(
+        kind.__name__.lower(),
+        ABOUT._replace(title=kind.__name__.replace("CIFAR", "CIFAR-")),
+        splits,
+        reading,
+        Skips(),
+        attribution="Alex Krizhevsky: Learning Multiple Layers of Features from Tiny Images, 2009",
         limits=LIMITS,
-        audited=Flag(None),
-        canonical=Flag(None),
+        store=ArrayStore(np.stack([pictures[each] for each in ids]), ids),
         classification=CLASS,
         role=CLASS,
-        captioned=False,
-        skipped=skips.counts(len(ids)),
     )
 
 

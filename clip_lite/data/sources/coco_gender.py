@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 from clip_lite.data.pairs import Corpus, Record
 from clip_lite.data.reading import About, Entry, Reading, Skips
 from clip_lite.data.sources.label_files import json_object, labelled_corpus, needed, rows_of, said, three_ways
+from clip_lite.data.sources.listed import spoken
 from clip_lite.errors import CommandError
 
 ABOUT = About(
@@ -59,9 +61,7 @@ def load_coco_gender(root: Path, reading: Reading) -> Corpus:
         else:
             item = f"val2014/{name_of[number]}"
             labels = said(gender=row["bb_gender"], skin_tone=row["bb_skin"])
-            entries.append(
-                Entry(folder / name_of[number], Record(item, tuple(captions_of[number]), labels, item))
-            )
+            entries.append(Entry(folder / name_of[number], Record(item, captions_of[number], labels, item)))
     return labelled_corpus(
         "coco_gender",
         ABOUT,
@@ -75,20 +75,19 @@ def load_coco_gender(root: Path, reading: Reading) -> Corpus:
     )
 
 
-def _captions(file: Path) -> tuple[dict[str, str], dict[str, list[str]]]:
+def _captions(file: Path) -> tuple[dict[str, str], dict[str, tuple[str, ...]]]:
     """File name and captions of each picture by its number; an empty caption is none.
 
     Raises:
         CommandError: it is no such file of COCO's.
     """
     content = json_object(file, EXPECTED)
-    captions: dict[str, list[str]] = defaultdict(list)
+    captions: dict[str, list[Any]] = defaultdict(list)
     try:
         names = {str(image["id"]): str(image["file_name"]) for image in content["images"]}
         for annotation in content["annotations"]:
-            if text := str(annotation["caption"]).strip():
-                captions[str(annotation["image_id"])].append(text)
+            captions[str(annotation["image_id"])].append(annotation["caption"])
     except (KeyError, TypeError) as error:
         reason = f"{type(error).__name__}: {error}"
         raise CommandError(f"{file} holds no COCO captions ({reason}); expected {EXPECTED}") from error
-    return names, captions
+    return names, {number: spoken(captions[number]) for number in names}

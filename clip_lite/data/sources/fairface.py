@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from clip_lite.data.pairs import Corpus, Record
-from clip_lite.data.reading import About, Entry, Reading, Skips, divided
+from clip_lite.data.reading import About, Entry, Reading, Skips, with_val
 from clip_lite.data.sources.label_files import labelled_corpus, needed, rows_of, said
 
 ABOUT = About(
@@ -38,11 +38,10 @@ def load_fairface(root: Path, reading: Reading) -> Corpus:
     """
     skips = Skips()
     train, test = (_listed(root, split, skips) for split in ("train", "val"))
-    parts = divided(train, {"val": reading.val_fraction}, seed=reading.seed, rest="train")
     return labelled_corpus(
         "fairface",
         ABOUT,
-        {**parts, "test": test},
+        {**with_val(train, reading), "test": test},
         reading,
         skips,
         attribution="Karkkainen and Joo: FairFace, WACV 2021; pictures of YFCC-100M by their Flickr authors",

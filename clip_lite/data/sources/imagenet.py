@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from torchvision.datasets import ImageFolder
 
 from clip_lite.data.pairs import Corpus, Record
-from clip_lite.data.reading import About, Entry, Reading, Skips, divided
+from clip_lite.data.reading import About, Entry, Reading, Skips, with_val
 from clip_lite.data.sources.label_files import labelled_corpus
 from clip_lite.errors import CommandError, UsageError
 from clip_lite.progress import say
@@ -73,7 +73,7 @@ def load_imagenet(root: Path, reading: Reading) -> Corpus:
             raise CommandError(f"{folders[split]} holds no picture; expected {ABOUT.layout}")
     for split in further:
         listed[split] = _seen(listed[split], files["train"], names, split)
-    train = divided(listed.pop("train"), {"val": reading.val_fraction}, seed=reading.seed, rest="train")
+    train = with_val(listed.pop("train"), reading)
     return labelled_corpus(
         "imagenet",
         ABOUT,

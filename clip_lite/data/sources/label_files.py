@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from clip_lite.data.encoded import Store
 from clip_lite.data.pairs import Corpus, Flag
 from clip_lite.data.reading import About, Entry, Reading, Skips, assemble, divided
 from clip_lite.data.tables import chunks
@@ -84,15 +85,16 @@ def labelled_corpus(
     limits: Sequence[str],
     audited: str | None = None,
     captioned: bool = False,
+    store: Store | None = None,
     **described: Any,
 ) -> Corpus:
-    """The corpus of what a source lists; ``described`` goes to ``Corpus`` as it is.
+    """The corpus of what a source lists; ``store`` as in ``assemble``, ``described`` goes to ``Corpus``.
 
     Raises:
         CommandError: more than ``reading.skip_limit`` cannot be used, or nothing remains.
     """
     total = sum(map(len, listed.values())) + len(skips)
-    splits = assemble(listed, reading, skips, source=name)
+    splits = assemble(listed, reading, skips, source=name, store=store)
     source = {
         "name": about.title,
         "licence": about.licence,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from clip_lite.data.pairs import Corpus, Record
-from clip_lite.data.reading import About, Entry, Reading, Skips, divided
+from clip_lite.data.reading import About, Entry, Reading, Skips, with_val
 from clip_lite.data.sources.label_files import json_object, labelled_corpus, needed
 from clip_lite.errors import CommandError, UsageError
 
@@ -52,11 +52,10 @@ def load_phase(root: Path, reading: Reading) -> Corpus:
     content = {split: json_object(_file(root, split), EXPECTED) for split in ("train", "val")}
     captioned = any(_caption(said) for own in content.values() for said in own.values())
     train, test = (_listed(root, split, content[split], captioned, skips) for split in ("train", "val"))
-    parts = divided(train, {"val": reading.val_fraction}, seed=reading.seed, rest="train")
     return labelled_corpus(
         "phase",
         ABOUT,
-        {**parts, "test": test},
+        {**with_val(train, reading), "test": test},
         reading,
         skips,
         attribution="Garcia, Hirota, Wu and Nakashima: Uncurated Image-Text Datasets, CVPR 2023",
@@ -103,8 +102,7 @@ def _people(said: Any, name: str) -> list[Mapping[str, Any]]:
             if not isinstance(person["annotations"], dict):
                 raise CommandError(
                     f"picture {name!r}: annotations of {key} are a {type(person['annotations']).__name__}, "
-                    f"expected "
-                    "an object of one answer each, as phase_gcc_*_regions_*.json has them"
+                    "expected an object of one answer each, as phase_gcc_*_regions_*.json has them"
                 )
             people.append(person["annotations"])
     return people

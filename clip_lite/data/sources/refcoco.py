@@ -15,7 +15,7 @@ import numpy as np
 
 from clip_lite.data.encoded import EncodedPictures
 from clip_lite.data.pairs import Corpus, PairTable, Phrases, Record
-from clip_lite.data.reading import About, Entry, Reading, Skips, divided
+from clip_lite.data.reading import About, Entry, Reading, Skips, with_val
 from clip_lite.data.sources.label_files import labelled_corpus, needed
 from clip_lite.data.sources.listed import spoken
 from clip_lite.errors import CommandError, UsageError
@@ -206,8 +206,7 @@ def _listed(things: Sequence[Referred], folder: Path, reading: Reading) -> dict[
         there = ", ".join(split for split, entries in listed.items() if entries) or "no split"
         raise CommandError(f"refcoco: expected expressions of train and of a test split, found {there}")
     if not listed["val"]:
-        shares = {"val": reading.val_fraction}
-        listed |= divided(listed["train"], shares, seed=reading.seed, rest="train")
+        listed |= with_val(listed["train"], reading)
     return {split: entries for split, entries in listed.items() if entries}
 
 

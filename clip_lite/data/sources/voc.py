@@ -7,7 +7,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from clip_lite.data.pairs import Corpus, Record
-from clip_lite.data.reading import About, Entry, Reading, Skips, divided
+from clip_lite.data.reading import About, Entry, Reading, Skips, with_val
 from clip_lite.data.sources.label_files import labelled_corpus, needed
 from clip_lite.data.sources.listed import lines_of
 from clip_lite.errors import CommandError, UsageError
@@ -50,11 +50,10 @@ def load_voc(root: Path, reading: Reading) -> Corpus:
     published = (lists / "test.txt").is_file() and not LATER.search(year.resolve().name)
     names = ("trainval", "test") if published else ("train", "val")
     train, test = (_entries(year, needed(lists, [f"{name}.txt"], ABOUT), skips) for name in names)
-    own = divided(train, {"val": reading.val_fraction}, seed=reading.seed, rest="train")
     return labelled_corpus(
         "voc",
         ABOUT,
-        {**own, "test": test},
+        {**with_val(train, reading), "test": test},
         reading,
         skips,
         attribution="Everingham, Van Gool, Williams, Winn and Zisserman; pictures by their authors on Flickr",

@@ -81,6 +81,7 @@ def test_what_cannot_be_used_is_left_out_and_counted(root: Path) -> None:
     content = json.loads(file.read_text())
     content["annotations"] = [said for said in content["annotations"] if said["image_id"] != 50]
     content["annotations"].append({"id": 9999, "image_id": 50, "caption": "  "})
+    content["annotations"].append({"id": 10_000, "image_id": 50, "caption": None})
     file.write_text(json.dumps(content))
     edit(root / "images_val2014.csv", "\n51,", "\n7777,")
     with (root / "images_val2014.csv").open("a") as table:
