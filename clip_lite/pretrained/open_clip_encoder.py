@@ -20,8 +20,8 @@ from clip_lite.errors import UsageError
 from clip_lite.pretrained.pictures import normalised, prepared, split
 from clip_lite.pretrained.reasons import check_safetensors, loading
 from clip_lite.pretrained.saved import Note, save
+from clip_lite.pretrained.texts import embedded
 
-TEXT_BATCH = 256
 CONFIG_FILE, WEIGHTS_FILE = "open_clip_config.json", "open_clip_model.safetensors"
 
 
@@ -109,14 +109,13 @@ class OpenClipEncoder(EditableEncoder):
             features = embedding
         return ImageFeatures(features.float(), F.normalize(embedding.float(), dim=-1))
 
-    @torch.inference_mode()
     def encode_text(self, texts: Sequence[str]) -> Tensor:
         """Texts → unit-norm embeddings ``(n, d)``."""
-        parts = [torch.empty(0, self.embedding_dim, device=self.device)]
-        for start in range(0, len(texts), TEXT_BATCH):
-            tokens = self.tokenizer(list(texts[start : start + TEXT_BATCH])).to(self.device)
-            parts.append(self.model.encode_text(tokens).float())
-        return F.normalize(torch.cat(parts), dim=-1)
+
+        def encode(batch: list[str]) -> Tensor:
+            return self.model.encode_text(self.tokenizer(batch).to(self.device))
+
+        return embedded(texts, encode, dim=self.embedding_dim, device=self.device)
 
     def fresh(self, seed: int) -> OpenClipEncoder:
         """The same architecture with new random weights in its image tower; the text tower is shared."""

@@ -20,8 +20,8 @@ from clip_lite.encoder import ImageFeatures
 from clip_lite.errors import UsageError
 from clip_lite.pretrained.pictures import prepared, probe, square
 from clip_lite.pretrained.saved import Note, save
+from clip_lite.pretrained.texts import embedded
 
-TEXT_BATCH = 256
 RAW = {"do_rescale": False, "do_normalize": False}  # the image processor stops at uint8
 NUMBERS = {"do_resize": False, "do_center_crop": False, "do_pad": False}  # it begins there
 UNSAID = ("_", "transformers_version", "architectures", "dtype", "torch_dtype")  # of a configuration
@@ -100,7 +100,6 @@ class TransformersEncoder(EditableEncoder):
             hook.remove()
         return ImageFeatures(kept[-1].float(), F.normalize(embedding, dim=-1))
 
-    @torch.inference_mode()
     def encode_text(self, texts: Sequence[str]) -> Tensor:
         """Texts, padded and cut as the model was trained → unit-norm embeddings ``(n, d)``.
 
@@ -109,12 +108,12 @@ class TransformersEncoder(EditableEncoder):
         """
         if not self.has_text:
             raise UsageError(f"{self.name} has no text tower")
-        parts = [torch.empty(0, self.embedding_dim, device=self.model.device)]
-        for start in range(0, len(texts), TEXT_BATCH):
-            rows = list(texts[start : start + TEXT_BATCH])
-            tokens = self.tokenizer(rows, return_tensors="pt", **self.padding).to(self.model.device)
-            parts.append(pooled_output(self.model.get_text_features(**tokens)).float())
-        return F.normalize(torch.cat(parts), dim=-1)
+
+        def encode(batch: list[str]) -> Tensor:
+            tokens = self.tokenizer(batch, return_tensors="pt", **self.padding).to(self.model.device)
+            return pooled_output(self.model.get_text_features(**tokens))
+
+        return embedded(texts, encode, dim=self.embedding_dim, device=self.model.device)
 
     def fresh(self, seed: int) -> TransformersEncoder:
         """The same architecture with new random weights; the inside of the text tower is shared."""

@@ -18,8 +18,8 @@ from clip_lite.editable import EditableEncoder
 from clip_lite.encoder import ImageTextEncoder
 from clip_lite.errors import UsageError
 from clip_lite.pretrained import load_encoder
+from tests.clip_lite.pretrained.conftest import TEXTS
 
-TEXTS = ["a photo of a man", "A Woman, reading!", "two dogs on a red sofa " * 30, "", "crème brûlée im Café"]
 Embed = Callable[[EditableEncoder, list[Image.Image]], Tensor]
 
 
