@@ -22,6 +22,7 @@ from debias.eraser_files import (
 
 _NO_FLOAT64 = frozenset({"mps"})
 # What is left of a direction that is shrunk by more than this does not survive float32 output.
+FITTED_ON = "fitted_on"  # of ``details``: digest of the pictures, where they are a corpus's split
 _SHRUNK_AWAY = 1e-6
 
 

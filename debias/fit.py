@@ -12,7 +12,7 @@ from clip_lite.errors import CommandError
 from clip_lite.progress import say
 from debias.attributes import ProtectedAttribute
 from debias.calibration import CONTROL, Calibration, fit_eraser
-from debias.eraser import Eraser
+from debias.eraser import FITTED_ON, Eraser
 from debias.fit_request import FitConfig, checked_attribute, checked_model
 from debias.fit_rows import calibration, read_rows, reads_captions
 from debias.gate import Verdict, judge
@@ -66,7 +66,8 @@ def main(argv: Sequence[str]) -> None:
     if verdict.decision == "abstain" and not config.force:
         reasons = "; ".join(verdict.reasons)
         raise CommandError(f"the gate abstains and nothing is written (--force true writes): {reasons}")
-    eraser.details |= provenance(config) | {
+    eraser.details |= provenance(config) | ({FITTED_ON: rows.digest} if rows.digest else {})
+    eraser.details |= {
         "groups_read_from": source,
         "held_out": len(held_out),
         "gate": verdict.to_json(),

@@ -51,6 +51,7 @@ def read_rows(
         table.clusters,
         [attribute.group_in(record.attributes) for record in table.records],
         [record.attributes.get(task) for record in table.records],
+        table.digest,
     )
 
 

@@ -13,13 +13,17 @@ LABELS = ("cluster", "group", "task")
 
 
 class CaptionedVectors(NamedTuple):
-    """Vectors ``(n, d)``, and per row: captions, cluster, the group and task it is labelled with or None."""
+    """Vectors ``(n, d)``, and per row: captions, cluster, the group and task it is labelled with or None.
+
+    ``digest`` is that of the corpus's split that they are of, if they are.
+    """
 
     x: np.ndarray
     captions: list[list[str]]
     clusters: np.ndarray
     groups: list[str | None]
     tasks: list[str | None]
+    digest: str | None = None
 
     def task_indices(self) -> np.ndarray:
         """Task index per row ``(n,)``, in alphabetical order; −1 where there is none."""

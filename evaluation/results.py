@@ -5,14 +5,29 @@ from __future__ import annotations
 import json
 import math
 import numbers
-import os
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
-SCHEMA_VERSION = 2
+import numpy as np
+
+from evaluation.pictures.shown import Examples, examples_from
+from evaluation.writing import replacing, write_text
+
+SCHEMA_VERSION = 3
+DRAWS = "draws.npz"
+OFF, ON = "eraser off", "eraser on"
+# what a list of thousands of metrics shows first
+HEADLINES = {
+    "leakage_max": "leakage/{attribute}/embedding/max",
+    "leakage_linear": "leakage/{attribute}/embedding/logistic",
+    "leakage_max_change": "leakage/{attribute}/embedding/max_change",
+    "i2t_recall_10": "retrieval/i2t_recall_10",
+    "t2i_recall_10": "retrieval/t2i_recall_10",
+}
 NOT_IN_KEYS = re.compile(r"[^\w\-./: ]+", re.ASCII)  # what MLflow refuses in a metric's name
 
 
@@ -37,6 +52,8 @@ class Estimate:
         group: the protected group the row is about, ``""`` for all.
         split: the data the value was measured on, e.g. ``test``.
         system: what was measured, e.g. ``eraser off``, ``eraser on``, ``pixels``.
+        draws: the value in every bootstrap resample ``(resamples,)``, which all audits of the same clusters
+            share; ``None`` where the interval is not read off one such list. JSON leaves them to ``DRAWS``.
         unit: ``fraction``, ``degrees``, ``pairs/s`` …
         higher_is_better: direction for a reader; leakage has ``False``.
     """
@@ -58,6 +75,7 @@ class Estimate:
     n_by_group: Mapping[str, int] = field(default_factory=dict)
     group: str = ""
     unit: str = "fraction"
+    draws: np.ndarray | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Make plain numbers of numpy's, and refuse what JSON, MLflow or a reader cannot take."""
@@ -65,6 +83,8 @@ class Estimate:
             raise ValueError("an Estimate needs a name")
         for item in (*NUMBERS, *COUNTS):
             self._plain(item, optional=item not in ("value", "n"))
+        if self.draws is not None:  # a copy: a part of a larger array would keep all of it in memory
+            object.__setattr__(self, "draws", np.array(self.draws, dtype=np.float64))
         for chance in ("p_value", "p_adjusted"):
             number = getattr(self, chance)
             if number is not None and not 0 <= number <= 1:
@@ -92,17 +112,6 @@ class Estimate:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Example:
-    """One test picture and what the model says of it, for people to look at."""
-
-    id: str
-    png_base64: str
-    captions: tuple[str, ...]
-    top_off: tuple[str, ...]
-    top_on: tuple[str, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
 class AuditResult:
     """Rows plus where they come from; the only input of report, table, MLflow and gate.
 
@@ -113,7 +122,7 @@ class AuditResult:
         model: architecture, digest, eraser method, rank and calibration size.
         training: configuration, per-epoch curve and timings; empty for a model trained elsewhere.
         provenance: command, seeds, attackers, library versions, date.
-        examples: pictures with their top captions.
+        examples: pictures and prompts to look at, see ``evaluation.pictures.shown``.
     """
 
     rows: tuple[Estimate, ...]
@@ -122,16 +131,31 @@ class AuditResult:
     model: Mapping[str, Any]
     training: Mapping[str, Any]
     provenance: Mapping[str, Any]
-    examples: tuple[Example, ...] = ()
+    examples: Examples = field(default_factory=Examples)
     schema_version: int = field(default=SCHEMA_VERSION)
 
     def metrics(self) -> dict[str, float]:
-        """Rows as flat numbers: ``key``, ``key_ci_low``, ``key_ci_high``, ``key_n``."""
+        """Rows as flat numbers: ``key``, ``key_ci_low``, ``key_ci_high``, ``key_n``.
+
+        The main ones come once more, first in the alphabet, as ``audit/NAME``: what a user of the model gets
+        on the test split.
+        """
+        keyed = {row.key: row for row in self.rows}
+        place = ("test", self.delivered, "")
+        main = {row.name: row for row in self.rows if (row.split, row.system, row.group) == place}
+        for short, name in HEADLINES.items():
+            if row := main.get(name.format(attribute=self.attribute.get("name"))):
+                keyed[f"audit/{short}"] = row
         numbers: dict[str, float] = {}
-        for row in self.rows:
+        for key, row in keyed.items():
             bounds = {"": row.value, "_ci_low": row.low, "_ci_high": row.high, "_n": row.n}
-            numbers |= {row.key + end: float(value) for end, value in bounds.items() if value is not None}
+            numbers |= {key + end: float(value) for end, value in bounds.items() if value is not None}
         return numbers
+
+    @property
+    def delivered(self) -> str:
+        """The system that a user of the model gets: with its eraser, where it has one."""
+        return ON if any(row.system == ON for row in self.rows) else OFF
 
     def find(self, name: str, *, system: str, split: str = "test", group: str = "") -> Estimate:
         """The one row with this name, system, split and group.
@@ -155,8 +179,11 @@ class AuditResult:
         ]
 
     def to_json(self) -> str:
-        """Serialise; the inverse of ``from_json``."""
-        return json.dumps(asdict(self), indent=1, ensure_ascii=False, allow_nan=False)
+        """Serialise all but the draws; the inverse of ``from_json``."""
+        plain = asdict(self)
+        for row in plain["rows"]:
+            del row["draws"]
+        return json.dumps(plain, indent=1, ensure_ascii=False, allow_nan=False)
 
     @classmethod
     def from_json(cls, text: str) -> AuditResult:
@@ -171,23 +198,36 @@ class AuditResult:
             raise ValueError(f"audit schema version is {version!r}, this release reads {SCHEMA_VERSION}")
         try:
             raw["rows"] = tuple(Estimate(**row) for row in raw["rows"])
-            raw["examples"] = tuple(_example(item) for item in raw["examples"])
+            raw["examples"] = examples_from(raw["examples"])
             return cls(**raw)
         except (KeyError, TypeError) as error:
             raise ValueError(f"not an audit of schema version {SCHEMA_VERSION}: {error}") from error
 
     def save(self, path: Path) -> None:
-        """Write JSON atomically."""
-        partial = path.with_name(path.name + ".partial")
-        partial.write_text(self.to_json(), encoding="utf-8")
-        os.replace(partial, path)
+        """Write the draws to ``DRAWS`` beside ``path``, then JSON to ``path``, each atomically."""
+        draws = {row.key: row.draws.astype(np.float32) for row in self.rows if row.draws is not None}
+        with replacing(path.with_name(DRAWS)) as partial, partial.open("wb") as stream:
+            np.savez_compressed(stream, allow_pickle=False, **draws)
+        write_text(path, self.to_json())
 
+    @classmethod
+    def load(cls, path: Path) -> AuditResult:
+        """Read what ``save`` wrote; without ``DRAWS`` beside it, rows have no draws.
 
-def _example(raw: Mapping[str, Any]) -> Example:
-    return Example(
-        id=raw["id"],
-        png_base64=raw["png_base64"],
-        captions=tuple(raw["captions"]),
-        top_off=tuple(raw["top_off"]),
-        top_on=tuple(raw["top_on"]),
-    )
+        Raises:
+            OSError: no such file.
+            ValueError: another schema version, not an audit at all, or damaged draws.
+        """
+        result = cls.from_json(path.read_text(encoding="utf-8"))
+        beside = path.with_name(DRAWS)
+        if not beside.exists():
+            return result
+        try:
+            with np.load(beside, allow_pickle=False) as kept:
+                rows = tuple(
+                    replace(row, draws=kept[row.key].astype(np.float64)) if row.key in kept else row
+                    for row in result.rows
+                )
+        except (ValueError, EOFError, BadZipFile) as error:
+            raise ValueError(f"{DRAWS} beside it is damaged; without that file nothing is paired") from error
+        return replace(result, rows=rows)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from evaluation.inference import Inference, cluster_count, mean_interval, paired_mean_difference
+from evaluation.inference import Inference, bootstrap_mean, cluster_count, paired_mean_difference
 from evaluation.results import Estimate
 
 
@@ -51,8 +51,17 @@ class Setting:
         Raises:
             ValueError: fewer than two clusters, or not one cluster per value.
         """
-        value, low, high = mean_interval(values, self.clusters, self.inference)
-        return self.row(name, value, higher_is_better=higher_is_better, low=low, high=high, **fields)
+        found = bootstrap_mean(values, self.clusters, self.inference)
+        low, high = found.interval(self.inference)
+        return self.row(
+            name,
+            found.value,
+            higher_is_better=higher_is_better,
+            low=low,
+            high=high,
+            draws=found.draws,
+            **fields,
+        )
 
     def change(
         self,

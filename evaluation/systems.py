@@ -18,9 +18,10 @@ from evaluation.embed import EmbeddingTable, embed
 from evaluation.inference import Inference
 from evaluation.population import Population, population
 from evaluation.prompt_file import PromptSet, shipped_prompt_sets
+from evaluation.results import OFF, ON
 from evaluation.setting import Setting
 
-OFF, ON, RANDOM = "eraser off", "eraser on", "random direction"
+RANDOM = "random direction"
 PIXELS, UNTRAINED, MAJORITY = "pixels", "untrained tower", "majority answer"
 TEXT = "text"
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -103,7 +104,7 @@ class PairTable:
         """Value of an attribute for every pair, ``"none"`` where the source has none, ``(n,)``."""
         return np.array([record.attributes.get(name, "none") for record in self.records])
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """SHA-256 over ids, captions, attributes and pictures: pixels, or encoded ones as stored."""
         seen = hashlib.sha256()
@@ -192,7 +193,7 @@ class Corpus:
         }
         return replace(self, splits=splits)
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """SHA-256 over the digests of all splits."""
         parts = [f"{name}:{table.digest}" for name, table in sorted(self.splits.items())]

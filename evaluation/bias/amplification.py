@@ -173,6 +173,7 @@ def _compared(attacks: list[Attack], name: str, at: Setting) -> list[Estimate]:
                 higher_is_better=False,
                 low=low,
                 high=high,
+                draws=drawn,
                 n_by_group=attacks[0].sizes(at.split),
                 **null,
             )
@@ -183,7 +184,14 @@ def _compared(attacks: list[Attack], name: str, at: Setting) -> list[Estimate]:
 def _task_score(task: Task, name: str, at: Setting) -> Estimate:
     found = bootstrap(task.counts, at.clusters, _f1, at.inference)
     low, high = found.interval(at.inference)
-    return at.row(f"amplification/{name}/task_score", found.value, higher_is_better=True, low=low, high=high)
+    return at.row(
+        f"amplification/{name}/task_score",
+        found.value,
+        higher_is_better=True,
+        low=low,
+        high=high,
+        draws=found.draws,
+    )
 
 
 def _f1(sums: np.ndarray) -> np.ndarray:

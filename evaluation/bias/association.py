@@ -66,6 +66,7 @@ def association(
                 higher_is_better=False,
                 low=low,
                 high=high,
+                draws=found.draws,
                 null=float(draws.mean()),
                 null_low=null_low,
                 null_high=null_high,

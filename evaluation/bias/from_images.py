@@ -11,6 +11,7 @@ from sklearn.decomposition import PCA
 from clip_lite.data.pairs import PairTable
 from clip_lite.progress import say
 from debias.attributes import ProtectedAttribute
+from debias.eraser import FITTED_ON
 from debias.methods.text_pca import text_direction
 from evaluation.bias.attackers import ATTACKERS
 from evaluation.bias.geometry import cosine_kept, cross_modal_angle, group_sizes, residual_correlation
@@ -103,9 +104,12 @@ def flat_pixels(table: PairTable) -> np.ndarray:
 def fitted_rows(bench: Bench, attribute: ProtectedAttribute) -> list[Estimate]:
     """What a linear attacker finds on the very data the eraser was fitted on, groups read from captions.
 
-    None where captions name fewer than two groups.
+    None where that is not the training split, as far as the erasers know, or where captions name fewer than
+    two groups.
     """
     table = bench.tables["train"]
+    if any(eraser.details.get(FITTED_ON) != table.digest for eraser in bench.subject.erasers.values()):
+        return []
     labels = caption_labels(table, attribute)
     known = np.isin(labels, attribute.groups)
     if len(np.unique(labels[known])) < 2:

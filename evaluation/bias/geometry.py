@@ -141,6 +141,7 @@ def residual_correlation(
         higher_is_better=False,
         low=low,
         high=high,
+        draws=found.draws,
         n_by_group=group_sizes(labels),
         **null_fields(found.value, null, at.inference),
     )

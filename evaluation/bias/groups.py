@@ -116,7 +116,8 @@ def group_rows(
     null = np.array([[m.of(each) for m in chosen.values()] for each in answers.permuted(at.inference)])
     rows = _accuracy_rows(answers, drawn, name, at)
     for index, (row, metric) in enumerate(chosen.items()):
-        low, high = metric.limits(answers.rates(metric.kind, drawn), at.inference.level)
+        rates = answers.rates(metric.kind, drawn)
+        low, high = metric.limits(rates, at.inference.level)
         fields = null_fields(values[row], null[:, index], at.inference)
         fields["p_value"] = permutation_p(metric.sign * values[row], metric.sign * null[:, index])
         rows.append(
@@ -126,6 +127,7 @@ def group_rows(
                 higher_is_better=metric.higher_is_better,
                 low=low,
                 high=high,
+                draws=metric.statistic(rates.draws),
                 n_by_group=_sizes(answers),
                 **fields,
             )
@@ -226,6 +228,7 @@ def _accuracy_rows(answers: Answers, drawn: np.ndarray, name: str, at: Setting) 
             higher_is_better=True,
             low=float(low[index, 0]),
             high=float(high[index, 0]),
+            draws=rates.draws[:, index, 0],
             group=str(group),
         )
         for index, group in enumerate(answers.names)

@@ -92,6 +92,7 @@ def label_rows(
             higher_is_better=category == prompts.neutral,
             low=float(low[group, column]),
             high=float(high[group, column]),
+            draws=rates.draws[:, group, column],
             group=str(answers.names[group]),
         )
         for column, category in enumerate(prompts.categories)

@@ -130,7 +130,8 @@ class Attack:
         for index, attacker in enumerate((*self.attackers, "max")):
             columns = slice(None) if attacker == "max" else slice(index, index + 1)
             top = float(value[columns].max())
-            low, high = interval(drawn[:, columns].max(axis=1), at.inference)
+            draws = drawn[:, columns].max(axis=1)
+            low, high = interval(draws, at.inference)
             rows.append(
                 at.row(
                     f"{name}/{attacker}",
@@ -138,6 +139,7 @@ class Attack:
                     higher_is_better=False,
                     low=low,
                     high=high,
+                    draws=draws,
                     n_by_group=self.sizes(at.split),
                     **null_fields(top, null[:, columns].max(axis=1), at.inference),
                 )
@@ -177,11 +179,12 @@ def attack(
 
 
 def leakage_change(before: Attack, after: Attack, *, name: str, at: Setting) -> list[Estimate]:
-    """Rows ``leakage/{name}/max_change`` and ``leakage_auc/{name}/max_change``: maximum after minus before.
+    """Rows ``leakage/{name}/{attacker}_change`` and ``leakage_auc/{name}/{attacker}_change``, and of ``max``.
 
-    Both on the same data. The interval is paired (same resamples for both). The null is no change. The
-    p-value of balanced accuracy, small when leakage *fell*, swaps the answers of the two systems in whole
-    clusters. Scores of different models share no scale and cannot be swapped: AUC's change has no p-value.
+    After minus before, on the same data. The interval is paired (same resamples for both). The null is no
+    change. What is tested is the maximum of balanced accuracy: its p-value, small when leakage *fell*, swaps
+    the answers of the two systems in whole clusters. Scores of different models share no scale and cannot be
+    swapped, so AUC's change has no p-value.
 
     Raises:
         KeyError: no such split.
@@ -191,34 +194,40 @@ def leakage_change(before: Attack, after: Attack, *, name: str, at: Setting) -> 
     old, new = before._held(at), after._held(at)
     if not np.array_equal(old.labels, new.labels):
         raise ValueError(f"split {at.split!r} differs between the two attacks, so they cannot be paired")
-    pair = (old, new)
-    value, p_value = _accuracy_change(old, new, at.inference)
-    accuracy = [
-        bootstrap_balanced_accuracy(held.predictions, held.labels, held.clusters, at.inference).max(axis=1)
-        for held in pair
-    ]
-    area = [float(auc(held.scores, held.labels).max()) for held in pair]
-    areas = [
-        bootstrap_auc(held.scores, held.labels, held.clusters, at.inference).max(axis=1) for held in pair
-    ]
-    rows = []
-    for family, change, draws, tested in (
-        ("leakage", value, accuracy, {"p_value": p_value}),
-        ("leakage_auc", area[1] - area[0], areas, {}),
-    ):
-        low, high = interval(draws[1] - draws[0], at.inference)
-        rows.append(
-            at.row(
-                f"{family}/{name}/max_change",
-                change,
-                higher_is_better=False,
-                low=low,
-                high=high,
-                null=0.0,
-                n_by_group=after.sizes(at.split),
-                **tested,
+    scored = {
+        "leakage": [
+            (
+                balanced_accuracy(held.predictions, held.labels),
+                bootstrap_balanced_accuracy(held.predictions, held.labels, held.clusters, at.inference),
             )
-        )
+            for held in (old, new)
+        ],
+        "leakage_auc": [
+            (
+                auc(held.scores, held.labels),
+                bootstrap_auc(held.scores, held.labels, held.clusters, at.inference),
+            )
+            for held in (old, new)
+        ],
+    }
+    rows = []
+    for family, ((value, drawn), (new_value, new_drawn)) in scored.items():
+        for index, attacker in enumerate((*after.attackers, "max")):
+            own = slice(None) if attacker == "max" else slice(index, index + 1)
+            low, high = interval(new_drawn[:, own].max(axis=1) - drawn[:, own].max(axis=1), at.inference)
+            tested = attacker == "max" and family == "leakage"
+            rows.append(
+                at.row(
+                    f"{family}/{name}/{attacker}_change",
+                    float(new_value[own].max() - value[own].max()),
+                    higher_is_better=False,
+                    low=low,
+                    high=high,
+                    null=0.0,
+                    p_value=_swapped_p(old, new, at.inference) if tested else None,
+                    n_by_group=after.sizes(at.split),
+                )
+            )
     return rows
 
 
@@ -228,8 +237,8 @@ def interval(draws: np.ndarray, inference: Inference) -> tuple[float | None, flo
     return inference.interval(defined) if len(defined) else (None, None)
 
 
-def _accuracy_change(old: Answers, new: Answers, inference: Inference) -> tuple[float, float]:
-    """Change of the maximal balanced accuracy and its p-value under swaps, from hits per cluster."""
+def _swapped_p(old: Answers, new: Answers, inference: Inference) -> float:
+    """p-value of the change of the maximal balanced accuracy under swaps, from hits per cluster."""
     present = np.eye(old.labels.max() + 1)[old.labels]
     sizes = present.sum(axis=0)
 
@@ -245,4 +254,4 @@ def _accuracy_change(old: Answers, new: Answers, inference: Inference) -> tuple[
     moved = np.stack([swap[first] @ (after - before) for swap in paired_swaps(old.clusters, inference)])
     value = float(best(after.sum(axis=0)) - best(before.sum(axis=0)))
     null = best(after.sum(axis=0) - moved) - best(before.sum(axis=0) + moved)
-    return value, permutation_p(-value, -null)
+    return permutation_p(-value, -null)

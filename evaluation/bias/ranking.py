@@ -23,6 +23,7 @@ Traps, and what is done about them:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -85,12 +86,14 @@ def ranking(
         low, high = tails(value, *skew_room(observed, drawn, k, sign, pool), at.inference)
         fields = {"value": value, "low": max(low, 0.0), "high": high}
         fields |= null_fields(value, null.skew(k, sign), at.inference)
-        rows.append(pool.row(f"ranking/{name}/{kind}_{pool.ks[k]}", sign, fields, at))
+        row = pool.row(f"ranking/{name}/{kind}_{pool.ks[k]}", sign, fields, at)
+        rows.append(replace(row, draws=sign * drawn.skew(k, sign)))
     value = float(observed.ndkl[0])
     low, high = centred(value, drawn.ndkl, at.inference)
     fields = {"value": value, "low": max(low, 0.0), "high": high}
     fields |= null_fields(value, null.ndkl, at.inference)
-    return [*rows, pool.row(f"ranking/{name}/ndkl_{pool.cutoff}", 1, fields, at)]
+    row = pool.row(f"ranking/{name}/ndkl_{pool.cutoff}", 1, fields, at)
+    return [*rows, replace(row, draws=drawn.ndkl)]
 
 
 def ranking_changes(

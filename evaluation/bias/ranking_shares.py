@@ -14,7 +14,7 @@ the test over all of them is the row of the most skewed query, whose null takes 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
 import numpy as np
@@ -146,7 +146,8 @@ def worst_row(found: FirstPlaces, *, name: str, at: Setting) -> Estimate:
     low, high = tails(value, least, most, at.inference)
     fields = {"value": value, "low": max(low, 0.0), "high": high}
     fields |= null_fields(value, found.null.ratio.max(axis=(0, 2)), at.inference)
-    return found.pool.row(f"ranking/{name}/worst_max_skew_{found.k}", 1, fields, at)
+    row = found.pool.row(f"ranking/{name}/worst_max_skew_{found.k}", 1, fields, at)
+    return replace(row, draws=found.drawn.ratio.max(axis=(0, 2)))
 
 
 def _counted(pool: Pool, ranked: Sequence[Ranking], counts: np.ndarray) -> Places:

@@ -1,6 +1,7 @@
 """The clustered bootstrap: whole clusters are drawn with replacement (Davison & Hinkley 1997, §3.8).
 
-The same seed and the same clusters give the same draws, so two systems measured on the same data are paired.
+As many clusters give the same draws, whatever the seed, so two systems measured on the same data are paired,
+in one audit and in two.
 
 An interval needs many clusters: with about 40 it covers a point or two less than its level, and a sample
 without any variation (no hit at all) has an interval of width zero.
@@ -19,6 +20,7 @@ from evaluation.inference.permutation import paired_swaps, permutation_p
 from evaluation.inference.settings import Inference
 
 BLOCK_CELLS = 2**22
+RESAMPLING = (0, 0)
 
 Statistic = Callable[[np.ndarray], np.ndarray]
 
@@ -31,12 +33,14 @@ def cluster_count(clusters: np.ndarray) -> int:
 def resampled_counts(count: int, inference: Inference) -> Iterator[np.ndarray]:
     """How often each of ``count`` clusters is drawn, ``(b, count)`` int64, in blocks of resamples.
 
+    Every audit draws the same ones (common random numbers), so its draws can be subtracted from another's.
+
     Raises:
         ValueError: fewer than two clusters.
     """
     if count < 2:
         raise ValueError(f"an interval needs at least two clusters, got {count}")
-    rng = inference.rng(0)
+    rng = np.random.default_rng(RESAMPLING)
     block = max(1, BLOCK_CELLS // count)
     for start in range(0, inference.resamples, block):
         rows = min(block, inference.resamples - start)
@@ -147,10 +151,8 @@ def centred(value: float, draws: np.ndarray, inference: Inference) -> tuple[floa
     return low, high
 
 
-def mean_interval(
-    values: np.ndarray, clusters: np.ndarray, inference: Inference
-) -> tuple[float, float, float]:
-    """Mean of ``values`` ``(n,)`` with its interval: ``(value, low, high)``.
+def bootstrap_mean(values: np.ndarray, clusters: np.ndarray, inference: Inference) -> Bootstrap:
+    """Bootstrap the mean of ``values`` ``(n,)``.
 
     Raises:
         ValueError: fewer than two clusters, not one cluster per value, or values that are not finite.
@@ -159,7 +161,19 @@ def mean_interval(
         raise ValueError(f"values have shape {np.shape(values)}, expected (n,) of finite numbers")
     counted = np.column_stack([values, np.ones(len(values))])
     found = bootstrap(counted, clusters, lambda sums: sums[..., 0] / sums[..., 1], inference)
-    return float(np.mean(values, dtype=np.float64)), *found.interval(inference)
+    return replace(found, value=float(np.mean(values, dtype=np.float64)))
+
+
+def mean_interval(
+    values: np.ndarray, clusters: np.ndarray, inference: Inference
+) -> tuple[float, float, float]:
+    """Mean of ``values`` ``(n,)`` with its interval: ``(value, low, high)``.
+
+    Raises:
+        ValueError: as in ``bootstrap_mean``.
+    """
+    found = bootstrap_mean(values, clusters, inference)
+    return found.value, *found.interval(inference)
 
 
 def paired_mean_difference(

@@ -15,7 +15,7 @@ class Inference:
     Attributes:
         resamples: bootstrap resamples of the clusters.
         permutations: draws of a null distribution; the smallest p-value is ``1 / (1 + permutations)``.
-        seed: of every draw.
+        seed: of every draw but the bootstrap's, which are the same in all audits.
         level: coverage that intervals aim at.
         interval_kind: of metrics that are smooth functions of sums: "bca" (bias-corrected and accelerated,
             Efron 1987) or "percentile", which covers as little as 88% for rates near 0 or 1 in 200 clustered

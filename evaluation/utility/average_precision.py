@@ -193,4 +193,5 @@ def _interval(value: float, draws: np.ndarray, at: Setting) -> dict[str, float]:
 
 def _row(name: str, value: float, drawn: np.ndarray, null: np.ndarray, at: Setting) -> Estimate:
     fields = null_fields(float(value), null, at.inference)
-    return at.row(name, float(value), higher_is_better=True, **_interval(float(value), drawn, at), **fields)
+    bounds = _interval(float(value), drawn, at)
+    return at.row(name, float(value), higher_is_better=True, draws=drawn, **bounds, **fields)

@@ -121,10 +121,11 @@ class _RandomRanking:
 
 def _median_row(name: str, rank: np.ndarray, null: np.ndarray, at: Setting) -> Estimate:
     value = float(np.median(rank))
-    low, high = at.inference.interval(_median_draws(rank, at.clusters, at.inference))
+    draws = _median_draws(rank, at.clusters, at.inference)
+    low, high = at.inference.interval(draws)
     fields = null_fields(value, null, at.inference)
     fields["p_value"] = permutation_p(-value, -null)
-    return at.row(name, value, higher_is_better=False, low=low, high=high, unit="rank", **fields)
+    return at.row(name, value, higher_is_better=False, low=low, high=high, draws=draws, unit="rank", **fields)
 
 
 def _median_draws(values: np.ndarray, clusters: np.ndarray, inference: Inference) -> np.ndarray:

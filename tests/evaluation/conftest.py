@@ -8,11 +8,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-import matplotlib.image
 import numpy as np
 import pytest
+from PIL import Image
 
-from evaluation.results import AuditResult, Estimate, Example
+from evaluation.pictures.examples import small
+from evaluation.pictures.shown import Examples, HeatMap, Picture, Ranking, Rankings
+from evaluation.results import AuditResult, Estimate
 
 LEVELS = {
     ("pixels", "pixels"): (0.71, 0.83, 0.80, 0.84),
@@ -111,22 +113,47 @@ def _source(name: str, version: str, licence: str, pictures: int) -> dict[str, A
     }
 
 
-def _examples() -> tuple[Example, ...]:
+def _grey(values: np.ndarray) -> str:
+    buffer = io.BytesIO()
+    Image.fromarray((255 * values).astype(np.uint8)).save(buffer, format="PNG")
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def _examples() -> Examples:
     rng = np.random.default_rng(0)
-    examples = []
+    shown, ranked = {}, []
     for index, stem in enumerate(("teacher", "astronaut", "person surfing", "cook")):
-        buffer = io.BytesIO()
-        matplotlib.image.imsave(buffer, np.kron(rng.random((4, 4, 3)), np.ones((16, 16, 1))), format="png")
-        examples.append(
-            Example(
-                id=f"noto/{index}",
-                png_base64=base64.b64encode(buffer.getvalue()).decode(),
-                captions=(f"woman {stem}", f"female {stem}", f"{stem} at work"),
-                top_off=(f"woman {stem}", "woman office worker", "man technologist"),
-                top_on=(f"man {stem}", f"{stem} at work", "technologist"),
+        group = ("woman", "man")[index % 2]
+        image = np.kron((255 * rng.random((3, 4, 4))).astype(np.uint8), np.ones((16, 16), dtype=np.uint8))
+        captions = (f"{group} {stem}", f"{stem} at work")
+        shown[f"noto/{index}"] = Picture(webp_base64=small(image), captions=captions, group=group)
+        ranked.append(
+            Ranking(
+                query=f"noto/{index}",
+                off=(f"{group} {stem}", "woman office worker", "man technologist"),
+                on=(f"man {stem}", f"{stem} at work", "technologist"),
+                moved=0.8 - index / 10,
             )
         )
-    return tuple(examples)
+    prompt = Ranking(query="a picture of a cook", off=tuple(shown), on=tuple(reversed(shown)), moved=0.6)
+    heat = tuple(
+        HeatMap(
+            picture=picture,
+            group=group,
+            text=f"a picture of a {group}",
+            off=_grey(rng.random((32, 32))),
+            on=_grey(rng.random((32, 32))),
+            n=1 if picture else 16,
+        )
+        for group, pictures in (("woman", ("noto/0", "")), ("man", ("noto/1", "")))
+        for picture in pictures
+    )
+    return Examples(
+        pictures=shown,
+        by_picture=Rankings(items=tuple(ranked), of=466, median=0.11),
+        by_text=Rankings(items=(prompt,), of=19, median=0.2),
+        heat=heat,
+    )
 
 
 def _training() -> dict[str, Any]:

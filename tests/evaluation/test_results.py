@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from evaluation.results import AuditResult, Estimate, Example
+from evaluation.pictures.shown import Examples, HeatMap, Picture, Ranking, Rankings
+from evaluation.results import AuditResult, Estimate
 
 
 def row(**changes: object) -> Estimate:
@@ -29,7 +30,14 @@ def row(**changes: object) -> Estimate:
 
 @pytest.fixture
 def result() -> AuditResult:
-    example = Example(id="a", png_base64="", captions=("é <b>",), top_off=("x",), top_on=())
+    ranked = Ranking(query="a", off=("x",), moved=0.5)
+    examples = Examples(
+        pictures={"a": Picture(webp_base64="", captions=("é <b>",), group="woman")},
+        by_picture=Rankings(items=(ranked,), of=3, median=0.1),
+        by_text=Rankings(items=(replace(ranked, on=("y",)),), of=1),
+        heat=(HeatMap(picture="a", group="woman", text="t", off="x"),),
+        notes=("none",),
+    )
     return AuditResult(
         rows=(row(low=0.6, high=0.8, p_value=0.001), row(system="eraser on", value=0.6)),
         attribute={"name": "gender"},
@@ -37,19 +45,37 @@ def result() -> AuditResult:
         model={"eraser": None},
         training={},
         provenance={"seed": 0},
-        examples=(example,),
+        examples=examples,
     )
 
 
 def test_round_trip(result: AuditResult, tmp_path: Path) -> None:
     result.save(tmp_path / "audit.json")
     assert AuditResult.from_json((tmp_path / "audit.json").read_text()) == result
-    assert [path.name for path in tmp_path.iterdir()] == ["audit.json"]
+    assert AuditResult.load(tmp_path / "audit.json") == result
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["audit.json", "draws.npz"]
+
+
+def test_draws_are_kept_beside_the_json(result: AuditResult, tmp_path: Path) -> None:
+    draws = np.array([0.5, np.nan, 0.7])
+    rows = (replace(result.rows[0], draws=draws), result.rows[1])
+    replace(result, rows=rows).save(tmp_path / "audit.json")
+    assert "draws" not in (tmp_path / "audit.json").read_text()
+    back = AuditResult.load(tmp_path / "audit.json").rows
+    np.testing.assert_allclose(back[0].draws, draws, rtol=1e-6)
+    assert back[1].draws is None
+    (tmp_path / "draws.npz").unlink()
+    assert AuditResult.load(tmp_path / "audit.json").rows[0].draws is None
+
+
+def test_what_users_get_is_the_eraser_on_where_there_is_one(result: AuditResult) -> None:
+    assert result.delivered == "eraser on"
+    assert replace(result, rows=result.rows[:1]).delivered == "eraser off"
 
 
 @pytest.mark.parametrize("text", ["{}", "[]", '{"schema_version": 1}'])
 def test_other_versions_are_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="this release reads 2"):
+    with pytest.raises(ValueError, match="this release reads 3"):
         AuditResult.from_json(text)
 
 
@@ -101,7 +127,20 @@ def test_numbers_of_numpy_become_plain() -> None:
     assert [type(number) for number in (made.value, made.n, made.p_value)] == [float, int, float]
 
 
-@pytest.mark.parametrize("text", ['{"schema_version": 2}', '{"schema_version": 2, "rows": [{"odd": 1}]}'])
+@pytest.mark.parametrize("text", ['{"schema_version": 3}', '{"schema_version": 3, "rows": [{"odd": 1}]}'])
 def test_what_is_no_audit_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="not an audit of schema version 2"):
+    with pytest.raises(ValueError, match="not an audit of schema version 3"):
         AuditResult.from_json(text)
+
+
+def test_the_main_numbers_come_first_in_mlflow(audit: AuditResult) -> None:
+    numbers = audit.metrics()
+    delivered = audit.find("leakage/gender/embedding/max", system="eraser on")
+    assert sorted(numbers)[0].startswith("audit/")
+    assert numbers["audit/leakage_max"] == delivered.value
+    assert numbers["audit/leakage_max_ci_high"] == delivered.high
+    assert numbers["audit/leakage_max_n"] == delivered.n
+    assert numbers["audit/leakage_max_change"] < 0
+    off = replace(audit, rows=tuple(row for row in audit.rows if row.system != "eraser on")).metrics()
+    assert off["audit/leakage_max"] == audit.find("leakage/gender/embedding/max", system="eraser off").value
+    assert "audit/leakage_max_change" not in off

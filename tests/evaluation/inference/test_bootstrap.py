@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from scipy.sparse import csr_array
 from evaluation.inference import (
     Inference,
     bootstrap,
+    bootstrap_mean,
     cluster_sums,
     mean_interval,
     paired_mean_difference,
@@ -42,12 +44,15 @@ def test_interval_covers_the_mean_only_when_clusters_are_respected() -> None:
     assert naive / 300 < 0.80
 
 
-def test_resamples_depend_on_seed_and_number_of_clusters_alone() -> None:
+def test_resamples_are_shared_by_all_audits_of_as_many_clusters() -> None:
     names = np.array([f"stem {index:02d}" for index in range(30)])
     counts = resampled_sums(np.eye(30), names, QUICK)
     assert (counts.sum(axis=1) == 30).all()
     np.testing.assert_array_equal(counts, resampled_sums(np.eye(30), np.arange(30), QUICK))
-    assert not np.array_equal(counts, resampled_sums(np.eye(30), names, Inference(resamples=200, seed=1)))
+    np.testing.assert_array_equal(counts, resampled_sums(np.eye(30), names, replace(QUICK, seed=1)))
+    longer = resampled_sums(np.eye(30), names, replace(QUICK, resamples=300))
+    np.testing.assert_array_equal(counts, longer[: len(counts)])
+    assert not np.array_equal(counts[:100], counts[100:200])
     assert counts.var(axis=0).mean() == pytest.approx(1 - 1 / 30, rel=0.1)
 
 
@@ -66,13 +71,8 @@ def test_paired_difference_is_narrower_than_the_unpaired_one_and_sees_a_fall() -
     assert value == pytest.approx(np.mean(after) - np.mean(before))
     assert low < value < high < 0
     assert p_value == 1 / 200
-    other = Inference(resamples=200, seed=1)
-    independent = [
-        sums[:, 0] / sums[:, 1]
-        for values, draw in ((after, QUICK), (before, other))
-        for sums in [resampled_sums(np.column_stack([values, np.ones(len(values))]), clusters, draw)]
-    ]
-    unpaired_low, unpaired_high = QUICK.interval(independent[0] - independent[1])
+    drawn = [bootstrap_mean(values, clusters, QUICK).draws for values in (after, before)]
+    unpaired_low, unpaired_high = QUICK.interval(drawn[0] - rng.permutation(drawn[1]))
     assert high - low < 0.2 * (unpaired_high - unpaired_low)
     assert paired_mean_difference(before, after, clusters, QUICK)[3] == 1.0
 
