@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -11,7 +9,6 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from clip_lite.describe import describe_corpus
 from clip_lite.progress import say
@@ -19,13 +16,11 @@ from debias.attributes import ProtectedAttribute
 from evaluation.bias.attackers import ATTACKERS
 from evaluation.inference import holm
 from evaluation.metrics import NEEDS, Metric
+from evaluation.pictures.examples import choose_examples
+from evaluation.pictures.shown import Examples
 from evaluation.population import caption_noise, describe_attribute
-from evaluation.results import AuditResult, Estimate, Example
-from evaluation.systems import OFF, ON, Bench
-from evaluation.utility.tasks import role_task
-
-TOP_CAPTIONS = 4
-EXAMPLE_SIDE = 128
+from evaluation.results import AuditResult, Estimate
+from evaluation.systems import Bench
 
 
 class Measured(NamedTuple):
@@ -36,7 +31,7 @@ class Measured(NamedTuple):
     """
 
     rows: tuple[Estimate, ...]
-    examples: tuple[Example, ...]
+    examples: Examples
     images_changed: bool
     seconds: Mapping[str, float]
     failed: Mapping[str, str]
@@ -75,8 +70,26 @@ def measure(
             say(f"audit: {name} failed: {failed[name]}")
         seconds[name] = round(time.perf_counter() - begin, 1)
     return Measured(
-        adjusted(rows), choose_examples(bench, examples), bench.images_changed, seconds, failed, empty
+        adjusted(rows),
+        _examples(bench, attribute, examples, failed),
+        bench.images_changed,
+        seconds,
+        failed,
+        empty,
     )
+
+
+def _examples(
+    bench: Bench, attribute: ProtectedAttribute | None, count: int, failed: dict[str, str]
+) -> Examples:
+    """What people look at; where that fails, nothing, and why in ``failed``."""
+    say("audit: examples")
+    try:
+        return choose_examples(bench, attribute, count)
+    except Exception as error:  # Grad-CAM runs through towers of any library
+        failed["examples"] = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        say(f"audit: examples failed: {failed['examples']}")
+        return Examples()
 
 
 def _checked(found: object, before: Sequence[Estimate]) -> list[Estimate]:
@@ -145,53 +158,3 @@ def adjusted(rows: Sequence[Estimate]) -> tuple[Estimate, ...]:
         for place, p_value in zip(places, p_values, strict=True):
             corrected[place] = replace(rows[place], p_adjusted=float(p_value))
     return tuple(corrected)
-
-
-def choose_examples(bench: Bench, count: int) -> tuple[Example, ...]:
-    """Seeded draw of audited test pictures with the texts that score highest, edit off and on.
-
-    Texts are the captions of the split, else its roles; none where the model has no text tower.
-    """
-    split = bench.tests[0]
-    keep, table = bench.where(split, bench.corpus.audited)
-    texts = _texts(bench, split)
-    rng = np.random.default_rng(bench.inference.seed)
-    chosen = np.sort(rng.choice(len(table), size=min(count, len(table)), replace=False))
-    rows = np.flatnonzero(keep)[chosen]
-    top = {
-        system: np.argsort(
-            -bench.systems[system][split].rows(rows).embedding @ bench.text(system, texts).T, axis=1
-        )
-        for system in (OFF, ON if ON in bench.systems else OFF)
-        if texts
-    }
-
-    def best(system: str, place: int) -> tuple[str, ...]:
-        return tuple(texts[index] for index in top[system][place, :TOP_CAPTIONS]) if texts else ()
-
-    return tuple(
-        Example(
-            id=table.records[index].id,
-            png_base64=_png(table.pixels(slice(index, index + 1))[0].numpy()),
-            captions=table.records[index].captions,
-            top_off=best(OFF, place),
-            top_on=best(ON if ON in bench.systems else OFF, place),
-        )
-        for place, index in enumerate(chosen)
-    )
-
-
-def _texts(bench: Bench, split: str) -> list[str]:
-    if not bench.has_text:
-        return []
-    if bench.corpus.captioned:
-        return bench.systems[OFF][split].captions()[0]
-    return [prompts[0] for prompts in task.prompts] if (task := role_task(bench, split)) else []
-
-
-def _png(image: np.ndarray) -> str:
-    stream = io.BytesIO()
-    picture = Image.fromarray(image.transpose(1, 2, 0))
-    picture.thumbnail((EXAMPLE_SIDE, EXAMPLE_SIDE))
-    picture.save(stream, format="PNG")
-    return base64.b64encode(stream.getvalue()).decode()

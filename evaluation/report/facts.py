@@ -7,17 +7,25 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
+from debias.eraser import FITTED_ON
 from evaluation.report import wording
 from evaluation.results import AuditResult
 
 Facts = list[tuple[str, str]]
 
+EMOJI = "emoji"  # the one corpus whose items are not pictures by its nature
+
+DECISIONS = {
+    "act": "nothing speaks against the edit",
+    "warn": "the edit may act, with a reservation",
+    "abstain": "better not to edit",
+}
 FIXED_LIMITS = (
     "Labels are perceived or text-derived categories: they come from annotators, names and captions, not "
     "from what anyone said of themselves, and they are as coarse as the list of groups.",
     "A linear eraser can take a linear attacker to chance and leave nonlinear attackers where they were; the "
-    "figures above show which.",
-    "Nothing here carries over to other pictures or people: only the pictures named above were measured.",
+    "table of leakage by attacker shows which.",
+    "Nothing here carries over to other pictures or people: only the pictures of this corpus were measured.",
 )
 
 
@@ -32,6 +40,17 @@ class Source:
     attribution: str
     url: str
     href: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gate:
+    """What the gate said before an eraser acted: its decision, what that means, why, and its numbers."""
+
+    name: str
+    decision: str
+    meaning: str
+    reasons: list[str]
+    numbers: Facts
 
 
 def text(value: Any) -> str:
@@ -84,14 +103,44 @@ def model(result: AuditResult) -> Facts:
 
 
 def eraser(result: AuditResult) -> Facts:
-    """The eraser, the data it was fitted on, and what the gate said of each that was fitted."""
+    """The eraser and the data it was fitted on."""
     mapping = result.model.get("eraser") or {}
-    facts = _listed(mapping, leave=("details",)) + _listed(mapping.get("details") or {}, leave=("gate",))
-    details = mapping.get("details") or {}
-    gates = result.model.get("gate") or ({"embedding": details["gate"]} if "gate" in details else {})
-    for name, verdict in gates.items():
-        facts.append((f"Gate, {name}", "; ".join([verdict["decision"], *verdict["reasons"]])))
-    return facts
+    return _listed(mapping, leave=("details",)) + _listed(mapping.get("details") or {}, leave=("gate",))
+
+
+def gates(result: AuditResult) -> list[Gate]:
+    """What the gate said of each eraser that was fitted."""
+    details = (result.model.get("eraser") or {}).get("details") or {}
+    verdicts = result.model.get("gate") or ({"embedding": details["gate"]} if "gate" in details else {})
+    return [_gate(name, verdict) for name, verdict in verdicts.items()]
+
+
+def judged_elsewhere(result: AuditResult) -> bool:
+    """Whether the gate judged the eraser on other data than were audited, or nobody knows."""
+    details = (result.model.get("eraser") or {}).get("details") or {}
+    train = (result.data.get("splits") or {}).get("train") or {}
+    return bool(gates(result)) and details.get(FITTED_ON) != train.get("digest")
+
+
+def _gate(name: str, verdict: Mapping[str, Any]) -> Gate:
+    numbers: Facts = []
+    if residual := verdict.get("residual"):
+        value, low, high = residual
+        numbers.append(("Squared distance between groups that stays", f"{value:.0%} [{low:.0%}, {high:.0%}]"))
+    if (independent := verdict.get("effective_n")) is not None:
+        numbers.append(("Labelled pictures count for", f"{independent:,.0f} independent ones"))
+    if (enough := verdict.get("enough")) is not None:
+        numbers.append(("Labelled pictures for a tenth to stay", f"{enough:,}"))
+    if (cosine := verdict.get("cosine")) is not None:
+        numbers.append(("Mean cosine of vectors before and after", f"{cosine:.3f}"))
+    decision = str(verdict.get("decision"))
+    return Gate(
+        name=wording.plain(name),
+        decision=decision,
+        meaning=DECISIONS.get(decision, ""),
+        reasons=[str(reason) for reason in verdict.get("reasons") or ()],
+        numbers=numbers,
+    )
 
 
 def training(result: AuditResult) -> Facts:
@@ -140,12 +189,22 @@ def data(result: AuditResult) -> Facts:
 
 
 def splits(result: AuditResult) -> list[tuple[str, str, str]]:
-    """Split, pictures, stems."""
+    """Split, pictures, items."""
     recorded = result.data.get("splits") or {}
     return [
         (wording.split_label(name), _count(sizes, "pictures"), _count(sizes, "stems"))
         for name, sizes in recorded.items()
     ]
+
+
+def item(result: AuditResult) -> str:
+    """What an item of this corpus is: what splits keep together and the bootstrap resamples."""
+    sizes = [own for own in (result.data.get("splits") or {}).values() if own]
+    if result.data.get("name") == EMOJI:
+        return "a stem: the name of an emoji without gender, age word and skin tone, in all its drawings"
+    if sizes and all(own.get("stems") == own.get("pictures") for own in sizes):
+        return "a picture with its captions"
+    return "what the corpus says belongs together: pictures of one thing, person or place"
 
 
 def sources(result: AuditResult) -> list[Source]:
@@ -181,6 +240,8 @@ def provenance(result: AuditResult) -> Facts:
         recorded["seed"] = str(recorded["seed"])
     if sets := recorded.pop("prompt_sets", ()):
         recorded["prompt_sets"] = [f"{own['name']} {own['version']} ({own['digest'][:12]})" for own in sets]
+    if not recorded.get("mlflow"):
+        recorded.pop("mlflow", None)
     digests = {
         "Data digest": result.data.get("digest"),
         "Model digest": result.model.get("digest"),

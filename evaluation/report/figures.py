@@ -1,4 +1,4 @@
-"""Figures as inline SVG, drawn on white for a white card, so that they read in dark mode too."""
+"""Figures as inline SVG, drawn on white; the style sheet inverts them where a reader prefers the dark."""
 
 from __future__ import annotations
 
@@ -12,20 +12,24 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from matplotlib.transforms import blended_transform_factory
 
 from evaluation.report import wording
-from evaluation.report.grids import Grid
+from evaluation.report.grids import CHANGE, Grid
 from evaluation.results import Estimate
 
-WIDTH_IN = 4.7
+WIDTH_IN = 4.2
 SLOT_IN = 0.145
+NAME_LENGTH = 32
+NO_CHANGE = "no difference"
+EDGE = 0.015  # of the width of a figure
 # Okabe and Ito's colours, which stay apart under colour blindness; marker shapes say the same in grey.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#1d232b", "#CC79A7", "#E69F00")
 MARKERS = ("o", "s", "^", "D", "v", "P")
 INK, QUIET, BAND = "#1d232b", "#68717d", "#dfe3e8"
 STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
-    "font.size": 9,
+    "font.size": 10,
     "text.parse_math": False,
     "text.color": INK,
     "axes.edgecolor": "#b7bec7",
@@ -45,6 +49,12 @@ class Picture:
     uri: str
     alt: str
     caption: str
+
+
+def short(name: str, length: int = NAME_LENGTH) -> str:
+    """A name on one line that leaves room for the figure; tables hold it in full."""
+    line = " ".join(name.split())
+    return line if len(line) <= length else f"{line[: length - 1]}…"
 
 
 def shared_limits(grids: Iterable[Grid]) -> tuple[float, float]:
@@ -76,7 +86,7 @@ def dot_plot(grid: Grid, *, axis: str, caption: str, limits: tuple[float, float]
         )
         figure = Figure(figsize=(WIDTH_IN, 1.0 + SLOT_IN * slots), layout="constrained")
         axes = figure.subplots()
-        _draw_lines(axes, grid)
+        _draw_lines(figure, axes, grid)
         axes.set_xlabel(axis)
         axes.grid(axis="x", color="#eef0f3", linewidth=0.8)
         axes.set_axisbelow(True)
@@ -85,40 +95,43 @@ def dot_plot(grid: Grid, *, axis: str, caption: str, limits: tuple[float, float]
         axes.set_xlim(limits)
         handles, labels = axes.get_legend_handles_labels()
         unique = dict(zip(labels, handles, strict=True))
-        ordered = [name for name in (*grid.columns, "chance", "null band") if name in unique]
+        names = (*map(short, grid.columns), "chance", NO_CHANGE, "null band")
+        ordered = [name for name in dict.fromkeys(names) if name in unique]
         figure.legend(
             [unique[name] for name in ordered],
             ordered,
             loc="outside upper left",
-            ncols=4,
+            ncols=3,
             frameon=False,
             handletextpad=0.3,
             columnspacing=1.2,
         )
-        return Picture(uri=_data_uri(figure), alt=_dot_plot_alt(grid, caption), caption=caption)
+        return Picture(uri=data_uri(figure), alt=_dot_plot_alt(grid, caption), caption=caption)
 
 
-def _draw_lines(axes: Axes, grid: Grid) -> None:
+def _draw_lines(figure: Figure, axes: Axes, grid: Grid) -> None:
     place, ticks, names = 0.0, [], []
+    left = blended_transform_factory(figure.transFigure, axes.transData)
     for section, lines in grid.sections():
         axes.text(
-            0,
+            EDGE,
             place + 0.2,
-            section,
-            transform=axes.get_yaxis_transform(),
+            short(section, 2 * NAME_LENGTH),
+            transform=left,
             weight="bold",
             va="center",
             clip_on=False,
+            in_layout=False,  # it stands on a line of its own, and may reach over labels
         )
         place += 1.6
         for line in lines:
             start = place
             for series, cell in enumerate(line.cells):
                 if cell:
-                    _draw_cell(axes, cell, place=place, series=series, label=grid.columns[series])
+                    _draw_cell(axes, cell, place=place, series=series, label=short(grid.columns[series]))
                     place += 1
             ticks.append((start + place - 1) / 2)
-            names.append(line.label)
+            names.append(short(line.label))
             place += 0.8
         place += 0.6
     axes.set_yticks(ticks, names)
@@ -132,9 +145,8 @@ def _draw_cell(axes: Axes, row: Estimate, *, place: float, series: int, label: s
         axes.barh(place, right - left, left=left, height=1.04, color=BAND, label="null band", zorder=1)
     if row.null is not None:
         null = wording.scaled(row, row.null)
-        axes.plot(
-            [null, null], [place - 0.52, place + 0.52], color=QUIET, linewidth=1, label="chance", zorder=2
-        )
+        mark = NO_CHANGE if row.name.endswith(CHANGE) else "chance"
+        axes.plot([null, null], [place - 0.52, place + 0.52], color=QUIET, linewidth=1, label=mark, zorder=2)
     if row.low is not None and row.high is not None:
         ends = [wording.scaled(row, row.low), wording.scaled(row, row.high)]
         axes.plot(ends, [place, place], color=colour, linewidth=1.5, solid_capstyle="butt", zorder=3)
@@ -186,7 +198,7 @@ def curve_plot(
             f"{line[-1][0]:g}"
             for key, line in drawn.items()
         )
-        return Picture(uri=_data_uri(figure), alt=f"Line plot. {caption} {ends}.", caption=caption)
+        return Picture(uri=data_uri(figure), alt=f"Line plot. {caption} {ends}.", caption=caption)
 
 
 def _points(curve: Sequence[Mapping[str, Any]], key: str, scale: float) -> Iterable[tuple[float, float]]:
@@ -195,7 +207,8 @@ def _points(curve: Sequence[Mapping[str, Any]], key: str, scale: float) -> Itera
             yield record.get("epoch", index + 1), scale * record[key]
 
 
-def _data_uri(figure: Figure) -> str:
+def data_uri(figure: Figure) -> str:
+    """The figure as SVG in a data URI, the same bytes for the same figure."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None})
     return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 
 from evaluation.report import wording
-from evaluation.results import Estimate
+from evaluation.results import ON, Estimate
 
 CHANGE = "_change"
 
@@ -22,9 +22,23 @@ class Line:
 
     @property
     def reference(self) -> Estimate | None:
-        """The last level of the line that has a null: what the line's chance column shows."""
-        levels = (row for row in reversed(self.cells) if row and row.null is not None)
-        return next((row for row in levels if not row.name.endswith(CHANGE)), None)
+        """The level whose null the line's chance column shows: the edited model's, else the last one's."""
+        levels = self._levels()
+        return next((row for row in reversed(levels) if row.system == ON), levels[-1] if levels else None)
+
+    @property
+    def apart(self) -> list[Estimate]:
+        """Levels of other systems whose chance lies outside the null band of the reference."""
+        reference = self.reference
+        if reference is None or reference.null_low is None or reference.null_high is None:
+            return []
+        low, high = reference.null_low, reference.null_high
+        others = [row for row in self._levels() if row.system != reference.system]
+        return [row for row in others if row.null is not None and not low <= row.null <= high]
+
+    def _levels(self) -> list[Estimate]:
+        levels = [row for row in self.cells if row and row.null is not None]
+        return [row for row in levels if not row.name.endswith(CHANGE)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +74,11 @@ class Grid:
     def levels(self) -> Grid:
         """The grid without its change columns."""
         return self.keep(column for column in self.columns if not column.startswith("change"))
+
+    def of_unit(self, unit: str) -> Grid:
+        """The grid without lines of another unit, so that one axis fits all."""
+        lines = (line for line in self.lines if all(row.unit == unit for row in line.cells if row))
+        return replace(self, lines=tuple(lines))
 
 
 def _range(counts: list[int]) -> str:

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
-from evaluation.report import facts, figures, layout, narrative, wording
+from evaluation.report import facts, figures, layout, narrative, overview, wording
+from evaluation.report.gallery import gallery
 from evaluation.report.grids import Grid
 from evaluation.results import AuditResult
+from evaluation.writing import write_text
+
+TEMPLATES = Path(__file__).parent / "templates"
 
 
 def write_report(result: AuditResult, path: Path) -> None:
@@ -20,60 +27,70 @@ def write_report(result: AuditResult, path: Path) -> None:
     Raises:
         OSError: the folder does not exist or cannot be written.
     """
-    html = render_html(result)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(html, encoding="utf-8")
-    partial.replace(path)
+    write_text(path, render_html(result))
 
 
 def render_html(result: AuditResult) -> str:
-    """The report as one HTML document without scripts, external fonts or external pictures.
+    """The report as one HTML document; no script but its own, no fonts or pictures from elsewhere.
 
     Everything that comes from ``result`` is escaped. Missing keys and rows leave out what they would fill.
     """
     leakage, cost = layout.leakage_grids(result), layout.cost_grids(result)
     return (
-        _environment()
+        environment()
         .get_template("report.html.j2")
         .render(
+            result=result,
             perceived=wording.perceived(result),
             title=_title(result),
             subtitle=_subtitle(result),
+            context=narrative.context(result),
             summary=narrative.summary(result),
-            tiles=_tiles(result),
-            facts=facts,
-            result=result,
+            headlines=overview.headline_grid(result),
+            tradeoff=overview.tradeoff(result),
+            span_text=overview.span_text,
+            systems=_systems(result),
             leakage=leakage,
             leakage_figures=_leakage_figures(result, leakage),
             shift=[narrative.leakage(result, split=grid.split) for grid in leakage if grid.split != "test"],
             changes=layout.change_grid(result),
             fitted=layout.fitted_grid(result),
             fitted_sentence=narrative.fitted(result),
-            systems=_systems(result),
+            families=layout.family_grids(result),
+            family_words=layout.family_words,
+            open_families=layout.OPEN_FAMILIES,
             cost=cost,
             cost_figures=_cost_figures(cost),
             own_task=_own_task(result),
-            families=layout.family_grids(result),
-            family_words=layout.family_words,
             geometry=layout.geometry_grid(result),
             geometry_sentence=narrative.geometry(result),
+            gates=facts.gates(result),
+            gallery=gallery(result),
+            mitigation=narrative.mitigation(result),
+            facts=facts,
             curves=_curves(result),
         )
     )
 
 
 @cache
-def _environment() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+def environment() -> Environment:
+    """Templates with everything escaped, ``wording``, the filter ``keep_together`` and the page's script.
+
+    The page allows that script by its digest, so that no other runs.
+    """
+    made = Environment(
+        loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals["wording"] = wording
-    environment.filters["keep_together"] = _keep_together
-    return environment
+    script = (TEMPLATES / "links.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
+    made.globals |= {"wording": wording, "script": Markup(script), "script_digest": digest}
+    made.filters["keep_together"] = _keep_together
+    return made
 
 
 def _keep_together(sentence: str) -> str:
@@ -95,6 +112,7 @@ def _subtitle(result: AuditResult) -> list[str]:
         model.get("architecture"),
         model.get("image_tower"),
         data.get("name"),
+        f"model {str(model['digest'])[:8]}" if model.get("digest") else "",
         result.provenance.get("created"),
     )
     return [str(part) for part in parts if part]
@@ -112,32 +130,6 @@ def _own_task(result: AuditResult) -> str:
     return next((wording.metric_label(row.name) for row in result.select(prefix)), "")
 
 
-def _tiles(result: AuditResult) -> list[dict[str, str]]:
-    """The headline numbers: label, number and what to compare it with."""
-    prefix = f"leakage/{wording.attribute_name(result)}/embedding/"
-    wanted = (
-        ("Leakage, strongest attacker", prefix + "max"),
-        ("Leakage, linear attacker", prefix + "logistic"),
-        ("Image → text R@10", "retrieval/i2t_recall_10"),
-        ("Text → image R@10", "retrieval/t2i_recall_10"),
-    )
-    tiles = []
-    for label, name in wanted:
-        rows = {
-            row.system: row for row in result.select(name, split="test") if row.name == name and not row.group
-        }
-        shown = [rows[system] for system in (narrative.OFF, narrative.ON) if system in rows]
-        if shown:
-            tiles.append(
-                {
-                    "label": label,
-                    "number": " → ".join(wording.value(row) for row in shown),
-                    "note": f"chance {wording.chance(shown[-1])}" if shown[-1].null is not None else "",
-                }
-            )
-    return tiles
-
-
 def _leakage_figures(result: AuditResult, leakage: list[Grid]) -> list[figures.Picture]:
     return [
         figures.dot_plot(
@@ -152,7 +144,8 @@ def _leakage_figures(result: AuditResult, leakage: list[Grid]) -> list[figures.P
 
 
 def _cost_figures(cost: list[Grid]) -> list[figures.Picture]:
-    levels = [grid.levels() for grid in cost if grid.levels().lines]
+    drawn = [grid.levels().of_unit("fraction") for grid in cost]
+    levels = [grid for grid in drawn if grid.lines]
     return [
         figures.dot_plot(
             grid,

@@ -63,6 +63,7 @@ BIAS_FAMILIES = {
         "there is nothing to amplify.",
     ),
 }
+OPEN_FAMILIES = ("ranking", "groups")  # a reader of ten minutes sees these; the others are folded
 ELSEWHERE = {"leakage", "geometry", *COST_SECTIONS}
 FITTED = "_fitted"
 
@@ -98,7 +99,7 @@ def _leaks(result: AuditResult) -> list[_Leak]:
 
 def _of_attribute(label: str, attribute: str, result: AuditResult) -> str:
     """The label, naming the attribute where it is not the audit's own."""
-    return label if attribute == wording.attribute_name(result) else f"{label}: {attribute.replace('_', ' ')}"
+    return label if attribute == wording.attribute_name(result) else f"{label}: {wording.spaced(attribute)}"
 
 
 def _representation(leak: _Leak, result: AuditResult) -> str:
@@ -162,8 +163,8 @@ def _system_grid(leaks: list[_Leak], result: AuditResult) -> Grid | None:
 
 
 def change_grid(result: AuditResult) -> Grid | None:
-    """Differences in leakage to the eraser being off."""
-    leaks = [leak for leak in _leaks(result) if leak.attacker.endswith(CHANGE)]
+    """Differences in leakage, strongest attacker, to the eraser being off."""
+    leaks = [leak for leak in _leaks(result) if leak.attacker == f"max{CHANGE}"]
     return _system_grid(leaks, result)
 
 

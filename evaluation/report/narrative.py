@@ -13,18 +13,36 @@ ATTACKER_KINDS = {
     "the linear attacker": ("logistic",),
     "nonlinear attackers": ("rbf_svm", "mlp", "gradient_boosting", "knn"),
 }
+TASKS = {"zero_shot": "zero-shot accuracy", "probe": "probe accuracy", "grounding": "visual grounding"}
+CHANGE = "_change"
 RECALLS = {"image-to-text": "retrieval/i2t_recall_10", "text-to-image": "retrieval/t2i_recall_10"}
 
 
-def summary(result: AuditResult) -> tuple[str, ...]:
-    """What changed, what is still found, what it cost, on the ``test`` split; and what was done for it."""
-    sentences = (
-        leakage(result, split="test"),
-        attackers(result, split="test"),
-        retrieval(result, split="test"),
-        mitigation(result),
-    )
-    return tuple(filter(None, sentences))
+def summary(result: AuditResult) -> tuple[str, str, str]:
+    """What leaks and what the edit changed, what is still found and by whom, what it cost; on ``test``."""
+    found = attackers(result, split="test") or "No attacker was compared with chance."
+    return leakage(result, split="test"), found, cost(result, split="test")
+
+
+def context(result: AuditResult) -> str:
+    """What was audited and what the words of the summary mean; empty where no leakage was measured."""
+    name = f"leakage/{wording.attribute_name(result)}/embedding/max"
+    row = _row(result, name, result.delivered, "test")
+    if row is None:
+        return ""
+    groups = _joined([str(group) for group in result.attribute.get("groups") or ()])
+    items = "" if row.n_clusters is None else f" of {row.n_clusters:,} items"
+    said = [
+        f"Audited on {row.n:,} test pictures{items} of {result.data.get('name') or 'an unnamed corpus'}, in "
+        f"groups ({groups}) that are perceived or read from text, not anyone's own account.",
+        "An attacker is a classifier trained to tell the group from what the model gives for a picture.",
+    ]
+    if eraser := result.model.get("eraser"):
+        said.append(
+            f"The eraser ({eraser.get('method')}, rank {eraser.get('rank')}) takes directions out of that; "
+            "as many random directions are its control."
+        )
+    return " ".join(said)
 
 
 def mitigation(result: AuditResult) -> str:
@@ -45,8 +63,8 @@ def mitigation(result: AuditResult) -> str:
         clauses.append(f"the gate before the eraser said {', '.join(gates)}")
     if trained:
         clauses.append(
-            "every system below but pixels and the untrained tower shares that training, so compare with a "
-            "run without --debias for what it changed and cost"
+            "every system of this report but pixels and the untrained tower shares that training, so compare "
+            "with a run without --debias for what it changed and cost"
         )
     return _sentence(clauses) if trained or gates else ""
 
@@ -188,21 +206,34 @@ def _verb(subjects: Sequence[str], verb: str) -> str:
     return f"{verb}s" if len(subjects) == 1 and subjects[0].startswith("the linear") else verb
 
 
-def retrieval(result: AuditResult, *, split: str) -> str:
-    """What the eraser cost in recall at 10, both directions."""
-    clauses = []
-    for direction, name in RECALLS.items():
-        off, on = _row(result, name, OFF, split), _row(result, name, ON, split)
-        subject = f"{direction} recall at 10{_place(split)}"
-        if off and on:
-            clauses.append(
-                _movement(subject, off=off, on=on, change=_row(result, f"{name}_change", ON, split))
-            )
-        elif only := off or on:
-            clauses.append(_level(subject, only))
-    if not clauses:
-        return f"Retrieval{_place(split)} was not measured."
-    return _sentence(clauses)
+def cost(result: AuditResult, *, split: str) -> str:
+    """What the edit cost: in recall at 10, both directions, else in the first task there is."""
+    clauses = [_kept(result, f"{way} recall at 10", name, split) for way, name in RECALLS.items()]
+    if not any(clauses):
+        clauses = [_kept(result, label, name, split) for label, name in _tasks(result, split)[:1]]
+    filled = list(filter(None, clauses))
+    return _sentence(filled) if filled else f"Utility{_place(split)} was not measured."
+
+
+def _kept(result: AuditResult, subject: str, name: str, split: str) -> str:
+    off, on = _row(result, name, OFF, split), _row(result, name, ON, split)
+    subject += _place(split)
+    if off and on:
+        return _movement(subject, off=off, on=on, change=_row(result, f"{name}_change", ON, split))
+    only = off or on
+    return _level(subject, only) if only else ""
+
+
+def _tasks(result: AuditResult, split: str) -> list[tuple[str, str]]:
+    """Label and name of what the model can do, without telling the attribute itself."""
+    own = f"zero_shot/{wording.attribute_name(result)}_"
+    names = dict.fromkeys(
+        row.name
+        for family in TASKS
+        for row in result.select(f"{family}/", split=split)
+        if row.higher_is_better and not row.name.endswith(CHANGE) and not row.name.startswith(own)
+    )
+    return [(f"{TASKS[name.split('/')[0]]} ({wording.metric_label(name)})", name) for name in names]
 
 
 def fitted(result: AuditResult) -> str:
@@ -212,6 +243,12 @@ def fitted(result: AuditResult) -> str:
     if on is None:
         return ""
     before = f" ({wording.estimate(off)} with it off)" if off else ""
+    details = (result.model.get("eraser") or {}).get("details") or {}
+    kept = (
+        f", {details['held_out']:,} of whose vectors were kept for the gate,"
+        if details.get("held_out")
+        else ","
+    )
     meaning = {
         True: "so even there the erasure leaves something to a linear attacker",
         False: "which cannot be told from chance: what a linear attacker finds on other data comes from "
@@ -219,8 +256,8 @@ def fitted(result: AuditResult) -> str:
         None: "without a null to compare it with",
     }[wording.beyond_chance(on)]
     return (
-        f"On the data the eraser was fitted on, a linear attacker reaches {wording.estimate(on)} with the "
-        f"eraser on{before}, {meaning}."
+        f"On the data the eraser was fitted on{kept} a linear attacker reaches {wording.estimate(on)} with "
+        f"the eraser on{before}, {meaning}."
     )
 
 

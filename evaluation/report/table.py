@@ -119,7 +119,9 @@ def _cell(row: Estimate | None, gap: str) -> Text:
 
 
 def _chance(line: Line, gap: str) -> str:
-    return gap.join(filter(None, (wording.chance(line.reference), wording.null_band(line.reference))))
+    others = [f"{row.system} {wording.chance(row)}" for row in line.apart]
+    parts = (wording.chance(line.reference), wording.null_band(line.reference), *others)
+    return gap.join(filter(None, parts))
 
 
 def _plain_lines(grid: Grid) -> Iterator[str]:

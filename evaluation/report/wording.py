@@ -45,10 +45,18 @@ METRICS = {
 COUNTED = ("classes", "cells")
 SHORT_UNITS = {"standard deviations": "sd"}
 ENDS = {"_knn_accuracy": "k-NN", "_sgd_accuracy": "SGD", "_iou50": "IoU ≥ .5", "_pointing": "pointing game"}
+SKEWS = {
+    "worst_max_skew": "Worst MaxSkew",
+    "max_skew": "MaxSkew",
+    "min_skew": "MinSkew",
+    "ndkl": "NDKL",
+}
 ARROWS = {"i2t": "Image → text", "t2i": "Text → image"}
 
 UTILITY = ("retrieval/", "neutral_retrieval/", "zero_shot/", "probe/", "probe_ap/", "grounding/")
 SIGNIFICANT = 0.05
+MORE_DIGITS = 3  # where rounding would hide the sign
+ROUNDING = 1e-9  # a difference of equal numbers is hardly ever exactly 0
 
 Verdict = Literal["lower", "higher", "not shown", "untested"]
 
@@ -68,15 +76,20 @@ def attribute_name(result: AuditResult) -> str:
 
 def perceived(result: AuditResult) -> str:
     """``perceived gender``: labels come from names and drawings, never from people themselves."""
-    name = attribute_name(result).replace("_", " ")
+    name = spaced(attribute_name(result))
     return f"perceived {name}" if name else "a protected attribute"
+
+
+def spaced(key: str) -> str:
+    """``skin_tone`` → ``skin tone``, ``gender_x_age`` → ``gender × age``."""
+    return key.replace("_x_", " × ").replace("_", " ")
 
 
 def plain(key: str) -> str:
     """``skin_tone`` → ``Skin tone``."""
     if key == "mlflow":
         return "MLflow"
-    text = key.replace("_", " ")
+    text = spaced(key)
     return text[:1].upper() + text[1:]
 
 
@@ -86,6 +99,8 @@ def metric_label(name: str) -> str:
         return f"{ARROWS[recall[1]]}, R@{recall[2]}"
     if median := re.fullmatch(r"(?:neutral_)?retrieval/(i2t|t2i)_median_rank", name):
         return f"{ARROWS[median[1]]}, median rank"
+    if skew := re.fullmatch(r"ranking/.+/(worst_max_skew|max_skew|min_skew|ndkl)_(\d+)", name):
+        return f"{SKEWS[skew[1]]}@{skew[2]}"
     if top := re.fullmatch(r"zero_shot/(.+)_top(\d+)", name):
         return f"{plain(top[1])}, top {top[2]}"
     last = name.rsplit("/", 1)[-1]
@@ -126,14 +141,14 @@ def _style(row: Estimate) -> _Style:
     return _Style(1, 2 + change + (row.unit == "cosine"), f" {SHORT_UNITS.get(row.unit, row.unit)}")
 
 
-def number(row: Estimate, raw: float) -> str:
+def number(row: Estimate, raw: float, *, more: int = 0) -> str:
     """``raw`` as ``row`` prints its numbers, without the unit: ``.78``, ``−.041``, ``30.4``.
 
     Proper fractions have no zero before the point; nothing prints as minus zero. Changes carry one digit
-    more than levels.
+    more than levels, and ``more`` digits on request.
     """
     style = _style(row)
-    text = f"{abs(scaled(row, raw)):.{style.digits}f}"
+    text = f"{abs(scaled(row, raw)):.{style.digits + more}f}"
     sign = MINUS if raw < 0 and float(text) else ""
     return sign + (text.removeprefix("0") if row.unit == "fraction" and style.scale == 1 else text)
 
@@ -152,7 +167,14 @@ def interval(row: Estimate) -> str:
     """``[low, high]``, empty where no interval is defined."""
     if row.low is None or row.high is None:
         return ""
-    return f"[{number(row, row.low)}, {number(row, row.high)}]"
+    return f"[{_bound(row, row.low)}, {_bound(row, row.high)}]"
+
+
+def _bound(row: Estimate, raw: float) -> str:
+    """An end of an interval; of a change with as many digits as show on which side of 0 it lies."""
+    digits = range(MORE_DIGITS + 1) if row.name.endswith("_change") and abs(raw) > ROUNDING else (0,)
+    printed = [number(row, raw, more=more) for more in digits]
+    return next((text for text in printed if text.strip(f"{MINUS}.0")), printed[0])
 
 
 def estimate(row: Estimate) -> str:
@@ -195,6 +217,6 @@ def verdict(change: Estimate) -> Verdict:
     """What the interval of a difference allows one to say."""
     if change.low is None or change.high is None:
         return "untested"
-    if change.high < 0:
+    if change.high < -ROUNDING:
         return "lower"
-    return "higher" if change.low > 0 else "not shown"
+    return "higher" if change.low > ROUNDING else "not shown"

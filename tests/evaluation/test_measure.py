@@ -12,6 +12,7 @@ from clip_lite.data.pairs import Corpus
 from debias.attributes import ProtectedAttribute
 from evaluation.inference import Inference, holm
 from evaluation.measure import adjusted, audit_result, measure
+from evaluation.pictures.shown import Examples
 from evaluation.results import AuditResult, Estimate
 from evaluation.systems import Bench, Subject
 from tests.evaluation.test_systems import Colours
@@ -69,7 +70,7 @@ def test_a_metric_that_fails_costs_no_other_metric_its_rows(
     }
     assert list(measured.seconds) == list(metrics)
     assert "audit: mine.breaks failed: ZeroDivisionError: by zero" in capsys.readouterr().out
-    assert len(measured.examples) == 2
+    assert len(measured.examples.by_picture.items) == 2
     result = audit_result(measured, bench, gender, model={"digest": "x"}, run={"seed": 3})
     assert result.provenance["failed"] == measured.failed
     assert result.model == {"digest": "x", "image_features_changed": False}
@@ -77,8 +78,15 @@ def test_a_metric_that_fails_costs_no_other_metric_its_rows(
     assert AuditResult.from_json(result.to_json()) == result
 
 
-def test_the_same_seed_shows_the_same_examples(bench: Bench) -> None:
-    first, second = (measure(bench, None, {}, examples=5).examples for _ in range(2))
-    assert first == second
-    assert len({example.id for example in first}) == 5
-    assert all(len(example.top_off) == 4 and example.top_off == example.top_on for example in first)
+def test_examples_that_fail_cost_no_rows(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def breaks(*_: object) -> None:
+        raise RuntimeError("a tower\nof its own")
+
+    monkeypatch.setattr("evaluation.measure.choose_examples", breaks)
+    measured = measure(bench, None, {"mine": lambda *_: [row("mine/x")]}, examples=2)
+    assert [each.name for each in measured.rows] == ["mine/x"]
+    assert measured.examples == Examples()
+    assert measured.failed == {"examples": "RuntimeError: a tower of its own"}
+    assert "examples failed" in capsys.readouterr().out

@@ -1,18 +1,24 @@
 from __future__ import annotations
 
+import base64
+import hashlib
+import re
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from evaluation.pictures.shown import Examples, HeatMap, Picture, Ranking, Rankings
 from evaluation.report import figures, layout, render_html, write_report
-from evaluation.results import AuditResult, Estimate, Example
+from evaluation.results import AuditResult, Estimate
 
-HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(1)>[red]$x_'
+HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(1)>[red]$x_1$\n'
+LONG, WORDS = "x" * 10_000, "a long caption " * 700
 MAPPINGS = ("attribute", "data", "model", "training", "provenance")
 VOID = {"meta", "img", "br", "link", "input"}
 
@@ -72,12 +78,22 @@ def page(html: str) -> Page:
 
 def test_page_is_self_contained_and_well_formed(html: str, page: Page) -> None:
     assert page.open == []
-    assert {"script", "link", "iframe", "object", "video", "source"}.isdisjoint(tag for tag, _ in page.tags)
+    assert {"link", "iframe", "object", "video", "source"}.isdisjoint(tag for tag, _ in page.tags)
     assert all(str(image["src"]).startswith("data:image/") for image in page.all("img"))
+    assert all(str(image["href"]).startswith("data:image/") for image in page.all("image"))
+    assert all(str(use["href"]).startswith("#picture-") for use in page.all("use"))
     assert "url(" not in html
     assert "@import" not in html
     policy = next(meta for meta in page.all("meta") if meta.get("http-equiv") == "Content-Security-Policy")
     assert str(policy["content"]).startswith("default-src 'none'")
+
+
+def test_the_one_script_is_allowed_by_its_digest_and_no_other(html: str) -> None:
+    (script,) = re.findall(r"<script>(.*?)</script>", html, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    policy = re.search(r'Content-Security-Policy" content="([^"]*)"', html)
+    assert policy is not None
+    assert policy[1].endswith(f"; script-src 'sha256-{digest}'")
 
 
 def test_page_has_semantics(page: Page) -> None:
@@ -85,17 +101,36 @@ def test_page_has_semantics(page: Page) -> None:
     identifiers = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
     assert len(identifiers) == len(set(identifiers))
     anchors = [str(link["href"])[1:] for link in page.all("a") if str(link["href"]).startswith("#")]
-    assert len(anchors) == 11
+    assert anchors[0] == "summary"  # the skip link
+    assert len(anchors) == 12
     assert set(anchors) <= set(identifiers)
-    assert len(page.all("caption")) == len(page.all("table")) == 10
+    assert len(page.all("caption")) == len(page.all("table")) > 10
     assert all(header.get("scope") in {"col", "row", "rowgroup"} for header in page.all("th"))
+    levels = [int(tag[1]) for tag, _ in page.tags if tag in {"h1", "h2", "h3", "h4"}]
+    assert all(after - before <= 1 for before, after in pairwise(levels))
 
 
-def test_every_picture_has_its_own_text(audit: AuditResult, page: Page) -> None:
-    texts = [image["alt"] for image in page.all("img")]
-    assert len(texts) == 2 + 2 + 2 + len(audit.examples)
+def test_regions_that_scroll_can_be_reached_and_have_names_of_their_own(html: str, page: Page) -> None:
+    regions = [own for own in page.all("div") if own.get("role") == "region"]
+    assert all(own["tabindex"] == "0" for own in regions)
+    captions = dict(re.findall(r'<caption id="([^"]+)"><span>(.*?)</span>', html))
+    names = [captions[str(own["aria-labelledby"])] for own in regions]
+    assert len(names) == len(set(names)) == len(page.all("table"))
+
+
+def test_every_picture_has_its_own_text(page: Page) -> None:
+    texts = [str(image["alt"]) for image in page.all("img")]
+    assert len(texts) == 1 + 2 + 2 + 2
     assert all(texts)
     assert len(set(texts)) == len(texts)
+    assert all(own["aria-label"] for own in page.all("svg") if own.get("role") == "img")
+    assert all(own.get("role") == "img" or own.get("aria-hidden") for own in page.all("svg"))
+
+
+def test_a_picture_is_stored_once_however_often_it_is_shown(audit: AuditResult, html: str) -> None:
+    for number, picture in enumerate(audit.examples.pictures.values()):
+        assert html.count(picture.webp_base64) == 1
+        assert html.count(f'href="#picture-{number}"') >= 2
 
 
 def test_rendering_is_reproducible(audit: AuditResult, html: str) -> None:
@@ -109,27 +144,48 @@ def test_everything_from_outside_is_escaped(audit: AuditResult) -> None:
         replace(row, system=HOSTILE, group=HOSTILE, split=HOSTILE, name=f"{row.name}{HOSTILE}")
         for row in audit.rows[:8]
     )
-    example = Example(
-        id=HOSTILE,
-        png_base64=HOSTILE,
-        captions=(HOSTILE, "x" * 10_000),
-        top_off=(HOSTILE,),
-        top_on=(HOSTILE,),
+    ranking = Ranking(query=HOSTILE, off=(HOSTILE, LONG, WORDS), on=(LONG, HOSTILE), moved=0.5)
+    examples = Examples(
+        pictures={HOSTILE: Picture(webp_base64=HOSTILE, captions=(HOSTILE, LONG), group=HOSTILE)},
+        by_picture=Rankings(items=(ranking,), of=1, median=0.5),
+        by_text=Rankings(items=(replace(ranking, off=(HOSTILE,)),), of=1, median=0.5),
+        heat=(HeatMap(picture=HOSTILE, group=HOSTILE, text=HOSTILE, off=HOSTILE, on=HOSTILE),),
+        notes=(HOSTILE,),
     )
-    page = Page(render_html(replace(audit, rows=rows, examples=(example,), **mappings)))
-    assert page.all("script") == []
+    page = Page(render_html(replace(audit, rows=rows, examples=examples, **mappings)))
+    assert page.all("script") == [{}]  # its own
     assert not any(key.startswith("on") for _, attributes in page.tags for key in attributes)
     assert all(str(link["href"]).startswith(("#", "http")) for link in page.all("a"))
     assert "javascript:alert(1)" in page.text["trained"]
-    assert HOSTILE in page.text["examples"]
-    assert "x" * 10_000 in page.text["examples"]
+    assert page.text["examples"].count(HOSTILE) >= 8
+    assert LONG in page.text["examples"]
+    assert WORDS in page.text["examples"]
+
+
+def test_a_long_caption_is_folded_and_stays_in_reach(audit: AuditResult) -> None:
+    shown = dict(audit.examples.pictures)
+    first = next(iter(shown))
+    shown[first] = replace(shown[first], captions=(LONG,))
+    html = render_html(replace(audit, examples=replace(audit.examples, pictures=shown)))
+    pattern = r'<details class="long"><summary><bdi>(x+)</bdi>…</summary><bdi>(x+)</bdi></details>'
+    folded = re.search(pattern, html)
+    assert folded is not None
+    assert (len(folded[1]), len(folded[2])) == (120, 10_000)
+    assert all(len(str(own["aria-label"])) < 200 for own in Page(html).all("svg") if "aria-label" in own)
+
+
+def test_a_name_is_no_formula_and_no_line_break_in_a_figure(audit: AuditResult) -> None:
+    names = dict.fromkeys(row.system for row in audit.rows)
+    renamed = tuple(replace(row, system=f"$x_1$ $\\frac${HOSTILE} {row.system}") for row in audit.rows)
+    assert len(names) > 3
+    assert "</html>" in render_html(replace(audit, rows=renamed))
 
 
 def test_empty_audit_still_makes_a_page() -> None:
     page = Page(render_html(empty()))
     assert "was not measured" in page.text["summary"]
     assert "What it cost" not in page.text["cost"]
-    assert page.all("img") == []
+    assert page.all("img") == page.all("svg") == []
     assert "nan" not in "".join(page.text.values()).lower().replace("provenance", "")
 
 
@@ -159,29 +215,39 @@ def test_missing_rows_only_leave_a_gap(audit: AuditResult) -> None:
     assert ".78" in Page(render_html(empty(rows=bare))).text["leakage"]
 
 
-@pytest.mark.parametrize(
-    ("name", "system", "section", "printed"),
-    [
-        ("leakage/gender/embedding/max", "eraser on", "summary", ".12 [.11, .13]"),
-        ("leakage/gender/features/mlp", "eraser off", "leakage", "[.11, .13]"),
-        ("leakage/gender/embedding/max_change", "random direction", "leakage", ".123* [.113, .133]"),
-        ("retrieval/t2i_recall_10", "eraser on", "summary", "12.3% [11.3, 13.3]"),
-        ("zero_shot/role_top5", "random direction", "cost", "12.3%"),
-        ("geometry/gender/cosine_kept", "eraser on", "geometry", "[.113, .133]"),
-    ],
+PRINTED = (
+    (
+        "leakage/gender/embedding/max",
+        "eraser on",
+        0.123,
+        {"summary": ".12 [.11, .13]", "tradeoff": "[.11, .13]"},
+    ),
+    ("leakage/gender/pixels/max", "pixels", 0.223, {"tradeoff": "[.21, .23]"}),
+    ("leakage/gender/embedding/logistic", "eraser on", 0.323, {"summary": "[.31, .33]"}),
+    (
+        "leakage/gender/embedding/max_change",
+        "random direction",
+        0.423,
+        {"summary": ".423* [.413, .433]", "leakage": ".423* [.413, .433]"},
+    ),
+    ("probe/subgroup_accuracy", "eraser off", 0.523, {"summary": "52.3% [51.3, 53.3]"}),
+    ("leakage/gender/features/mlp", "eraser off", 0.623, {"leakage": "[.61, .63]"}),
+    ("retrieval/t2i_recall_10", "eraser on", 0.723, {"summary": "72.3% [71.3, 73.3]"}),
+    ("zero_shot/role_top5", "random direction", 0.823, {"cost": "82.3%"}),
+    ("geometry/gender/cosine_kept", "eraser on", 0.923, {"geometry": "[.913, .933]"}),
 )
-def test_numbers_come_from_rows(
-    audit: AuditResult,
-    page: Page,
-    swap: Callable[..., AuditResult],
-    name: str,
-    system: str,
-    section: str,
-    printed: str,
-) -> None:
-    row = replace(audit.find(name, system=system), value=0.123, low=0.113, high=0.133)
-    assert printed not in page.text[section]
-    assert printed in Page(render_html(swap(row))).text[section]
+
+
+def test_numbers_come_from_rows(audit: AuditResult, page: Page, swap: Callable[..., AuditResult]) -> None:
+    rows = [
+        replace(audit.find(name, system=system), value=value, low=value - 0.01, high=value + 0.01)
+        for name, system, value, _ in PRINTED
+    ]
+    changed = Page(render_html(swap(*rows)))
+    for *_, printed in PRINTED:
+        for section, text in printed.items():
+            assert text not in page.text[section]
+            assert text in changed.text[section]
 
 
 def test_figures_show_their_rows(audit: AuditResult, swap: Callable[..., AuditResult]) -> None:
@@ -221,3 +287,11 @@ def test_report_is_written_whole_or_not_at_all(audit: AuditResult, html: str, tm
         write_report(broken, path)
     assert path.read_text(encoding="utf-8") == html
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_axis_in_per_cent_shows_no_ranks(audit: AuditResult) -> None:
+    recall = audit.find("retrieval/i2t_recall_10", system="eraser on")
+    rank = replace(recall, name="retrieval/i2t_median_rank", value=66.5, low=60.0, high=70.0, unit="rank")
+    grid = layout.cost_grids(replace(audit, rows=(recall, rank)))[0]
+    assert [line.label for line in grid.lines] == ["Image → text, R@10", "Image → text, median rank"]
+    assert [line.label for line in grid.of_unit("fraction").lines] == ["Image → text, R@10"]

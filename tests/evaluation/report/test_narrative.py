@@ -143,14 +143,14 @@ def test_retrieval_moves_only_with_its_interval(
     audit: AuditResult, swap: Swap, bounds: tuple[float, float], says: str
 ) -> None:
     row = changed(audit, "retrieval/i2t_recall_10", "eraser on", bounds)
-    text = narrative.retrieval(swap(row), split="test")
+    text = narrative.cost(swap(row), split="test")
     assert text.startswith(f"Image-to-text {says} 30.4%")
     assert "; no change could be shown in text-to-image recall at 10" in text
 
 
 def test_other_splits_are_named(audit: AuditResult) -> None:
     assert "on OpenMoji (style shift)" in narrative.leakage(audit, split="openmoji")
-    assert "on OpenMoji (style shift)" in narrative.retrieval(audit, split="openmoji")
+    assert "on OpenMoji (style shift)" in narrative.cost(audit, split="openmoji")
 
 
 @pytest.mark.parametrize(
@@ -183,7 +183,8 @@ def test_nothing_measured(audit: AuditResult) -> None:
     assert narrative.summary(bare) == (
         "Leakage of a protected attribute from the image embedding (maximum over attackers) was not "
         "measured.",
-        "Retrieval was not measured.",
+        "No attacker was compared with chance.",
+        "Utility was not measured.",
     )
     assert narrative.geometry(bare) == ""
 
@@ -206,21 +207,53 @@ def test_a_start_inside_the_null_band_is_said(audit: AuditResult, swap: Swap) ->
     assert "with the eraser off it could not be told from chance" not in narrative.leakage(
         audit, split="test"
     )
+    assert off.null is not None
     inside = swap(replace(off, value=off.null))
     assert "with the eraser off it could not be told from chance" in narrative.leakage(inside, split="test")
 
 
-def test_the_summary_ends_with_what_was_done_in_training_and_what_the_gate_said(audit: AuditResult) -> None:
+def test_what_was_done_in_training_and_what_the_gate_said(audit: AuditResult) -> None:
     told = replace(
         audit,
         training={**audit.training, "captions": "of 9 pictures, 2 of 3 captions reworded: man → person 2"},
         model={**audit.model, "gate": {"embedding": {"decision": "warn", "reasons": ["few rows"]}}},
     )
-    last = narrative.summary(told)[-1]
-    assert last.startswith("Trained with mitigation (of 9 pictures, 2 of 3 captions reworded); eraser ")
-    assert "the gate before the eraser said embedding: warn" in last
-    assert "compare with a run without --debias" in last
+    said = narrative.mitigation(told)
+    assert said.startswith("Trained with mitigation (of 9 pictures, 2 of 3 captions reworded); eraser ")
+    assert "the gate before the eraser said embedding: warn" in said
+    assert "compare with a run without --debias" in said
+    assert said not in narrative.summary(told)
     assert narrative.mitigation(audit) == ""
+
+
+def test_without_captions_the_cost_is_told_by_a_task_that_is_not_the_attribute_itself(
+    audit: AuditResult,
+) -> None:
+    rest = tuple(row for row in audit.rows if not row.name.startswith("retrieval/"))
+    text = narrative.cost(replace(audit, rows=rest), split="test")
+    assert text.startswith("Zero-shot accuracy (Role, top 1) is 21.3% [15.8, 26.8] with the eraser off and ")
+    probes = tuple(row for row in rest if not row.name.startswith("zero_shot/role"))
+    text = narrative.cost(replace(audit, rows=probes), split="test")
+    assert text.startswith("Probe accuracy (Subgroup accuracy) is 32.2%")
+
+
+def test_rounding_errors_are_no_change(audit: AuditResult, swap: Swap) -> None:
+    edge = changed(audit, MAX, "eraser on", (-0.088, -2.8e-18))
+    assert "No change could be shown" in narrative.leakage(swap(edge), split="test")
+    assert wording.interval(edge) == "[−.088, .000]"
+
+
+@pytest.mark.parametrize(("high", "printed"), [(-0.0004, "−.0004"), (-0.00002, "−.00002"), (0.0, ".000")])
+def test_an_end_of_a_change_shows_its_side_of_zero(audit: AuditResult, high: float, printed: str) -> None:
+    edge = changed(audit, MAX, "eraser on", (-0.088, high))
+    assert wording.interval(edge) == f"[−.088, {printed}]"
+    assert wording.verdict(edge) == ("lower" if high else "not shown")
+
+
+def test_intersections_are_spelled_for_a_reader(audit: AuditResult) -> None:
+    crossed = replace(audit, attribute={"name": "gender_x_skin_tone"})
+    assert wording.perceived(crossed) == "perceived gender × skin tone"
+    assert wording.plain("gender_x_skin_tone") == "Gender × skin tone"
 
 
 def test_beyond_chance_lies_on_the_side_of_the_p_value() -> None:
