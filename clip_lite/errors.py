@@ -1,4 +1,4 @@
-"""The two ways a command ends badly, each one line and one exit code."""
+"""The ways a command ends badly, each one line and one exit code."""
 
 from __future__ import annotations
 
@@ -13,3 +13,9 @@ class UsageError(CommandError):
     """The request itself was wrong: an unknown name, a missing file, a value out of range."""
 
     exit_code = 2
+
+
+class GateFailed(CommandError):
+    """The work is done and written, and what was measured breaks a rule of the release gate."""
+
+    exit_code = 3

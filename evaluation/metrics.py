@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import wraps
 
 from clip_lite.errors import UsageError
@@ -71,6 +71,26 @@ NEEDS: Mapping[str, str] = {
     "groups": "roles or classes that several groups share",
     "amplification": "classes",
 }
+
+
+# First parts of the names of a metric's rows, where they are others than the metric's own name.
+FAMILIES: Mapping[str, tuple[str, ...]] = {
+    "retrieval": ("retrieval", "neutral_retrieval"),
+    "probe": ("probe", "probe_ap"),
+    "sgd_probe": ("probe",),
+    "svm_probe": ("probe", "probe_ap"),
+    "context": ("leakage", "leakage_auc"),
+    "leakage": ("leakage", "leakage_auc", "leakage_bits"),
+    "labelling": ("labelling", "ranking"),
+}
+
+
+def families(metrics: Iterable[str]) -> set[str] | None:
+    """First parts of the names of the rows that metrics give; None where one is a person's own."""
+    names = list(metrics)
+    if any(name not in METRICS and name not in ON_REQUEST for name in names):
+        return None
+    return {family for name in names for family in FAMILIES.get(name, (name,))}
 
 
 def describe_metrics() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from clip_lite.cli import guarded, parse, shipped_config
 from clip_lite.config import TrainConfig
 from clip_lite.config_checks import problems
-from clip_lite.errors import CommandError, UsageError
+from clip_lite.errors import CommandError, GateFailed, UsageError
 
 
 def read(*argv: str) -> TrainConfig:
@@ -98,3 +99,60 @@ def test_the_papers_recipe_is_a_whole_configuration() -> None:
     assert (optimizer.lookahead, optimizer.lookahead_alpha, optimizer.lookahead_steps) == (True, 0.5, 5)
     steps = config.training.epochs * (118_287 * (1 - config.data.val_fraction) // config.training.batch_size)
     assert steps == pytest.approx(250_000, rel=0.03)
+
+
+@dataclass
+class Small:
+    """A command with words and a list.
+
+    Attributes:
+        run: what a word stands for.
+        fail_if: a list.
+        level: a number.
+    """
+
+    run: str
+    fail_if: list[str] = field(default_factory=list)
+    level: int = 0
+
+
+def small(*argv: str) -> Small:
+    return parse(Small, argv, prog="small", description="", words="run", repeatable=("fail_if",))[0]
+
+
+def test_dashes_and_underscores_spell_the_same_option() -> None:
+    assert read("--data.test-fraction", "0.25").data.test_fraction == 0.25
+    assert read("--data.test_fraction=0.25").data.test_fraction == 0.25
+    assert read("--debias=half-way").debias == "half-way"
+    assert small("a-b", "--fail-if=x-y", "--fail_if", "z_w - v").fail_if == ["x-y", "z_w - v"]
+
+
+def test_a_repeatable_option_adds_to_the_list_of_the_yaml(tmp_path: Path) -> None:
+    file = tmp_path / "own.yaml"
+    file.write_text("fail_if:\n- a[b, c] > 1\n- d > 2\n")
+    given = small("r", "--config", str(file), "--fail-if", "e > 3", "--level=4", "--fail-if", "[f, g]")
+    assert given == Small(run="r", fail_if=["a[b, c] > 1", "d > 2", "e > 3", "f", "g"], level=4)
+    file.write_text("run: from yaml\nfail_if: [a > 1]\n")
+    assert small("--config", str(file)) == Small(run="from yaml", fail_if=["a > 1"])
+
+
+@pytest.mark.parametrize(
+    "argv", [("r", "--level", "4"), ("--level", "4", "r"), ("--level=4", "r"), ("--run=r", "--level=4")]
+)
+def test_a_word_is_told_from_the_value_of_an_option(argv: tuple[str, ...]) -> None:
+    assert small(*argv) == Small(run="r", level=4)
+
+
+def test_words_where_there_should_be_none_or_one_are_usage_errors(capsys: pytest.CaptureFixture[str]) -> None:
+    assert guarded(lambda: read("stray")) == 2
+    assert "stray" in capsys.readouterr().err
+    assert guarded(lambda: small("--level=4")) == 2
+    assert "run" in capsys.readouterr().err
+
+
+def test_a_failed_gate_has_an_exit_code_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    def fail() -> None:
+        raise GateFailed("gate failed: 1 of 2 rules")
+
+    assert guarded(fail) == 3
+    assert capsys.readouterr().err == "error: gate failed: 1 of 2 rules\n"

@@ -1,0 +1,1 @@
+"""Finished runs: found, sorted into configurations, and compared."""

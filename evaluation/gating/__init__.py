@@ -1,0 +1,1 @@
+"""The release gate: rules, the rows they speak of, and the verdict."""
