@@ -47,7 +47,7 @@ def describe_corpus(corpus: Corpus, *, image_size: int) -> dict[str, Any]:
         "digest": corpus.digest,
         "image_size": image_size,
         "splits": {
-            name: {"pictures": len(table), "stems": len(set(table.clusters))}
+            name: {"pictures": len(table), "stems": len(set(table.clusters)), "digest": table.digest}
             for name, table in corpus.splits.items()
         },
         "sources": [dict(source) for source in corpus.sources],
@@ -125,10 +125,15 @@ def describe_run(
         "command": shlex.join([*prog.split(), *argv]),
         "created": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         **draws,
-        "versions": {name: version(name) for name in LIBRARIES},
+        "versions": describe_versions(),
         "threads": torch.get_num_threads(),
         "mlflow": dict(mlflow),
     }
+
+
+def describe_versions() -> dict[str, str]:
+    """Versions of what results depend on."""
+    return {name: version(name) for name in LIBRARIES}
 
 
 def plain(value: Any) -> Any:

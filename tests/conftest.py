@@ -11,6 +11,7 @@ import functools
 import io
 import json
 import tarfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ from clip_lite.data.sources.npm import Package, integrity_of
 from clip_lite.model import DualEncoder
 from clip_lite.text_towers import TextTower
 from debias import ProtectedAttribute
+from tests.servers import mlflow_server
 
 ROLES = 24
 OBJECTS = 12
@@ -176,3 +178,10 @@ def saved_model(
     tower = TextTower.load(str(text_folder), training="frozen")
     DualEncoder(tower, embedding_dim=8, image_size=32).save_pretrained(tmp_path / "model")
     return tmp_path / "model"
+
+
+@pytest.fixture(scope="session")
+def mlflow_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of an MLflow server that all tests share; each takes an experiment of its own."""
+    with mlflow_server(tmp_path_factory.mktemp("mlflow_server")) as server:
+        yield server.url

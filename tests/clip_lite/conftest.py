@@ -15,6 +15,7 @@ from clip_lite.config import TrainConfig
 from clip_lite.data.pairs import Corpus
 from clip_lite.fit import Training
 from clip_lite.model import DualEncoder
+from tests.clip_lite.tracked_runs import Done, Packages, Shown, World
 
 CPU = torch.device("cpu")
 Configure = Callable[..., TrainConfig]
@@ -90,3 +91,30 @@ def training_of(
         saved=saved,
     )
     return training, built
+
+
+@dataclass(frozen=True)
+class Live:
+    """A training whose MLflow server answered all the time."""
+
+    world: World
+    done: Done
+    folder: Path
+    experiment: str
+
+    @property
+    def shown(self) -> Shown:
+        """What the server has of it."""
+        assert self.world.store is not None
+        return Shown.of(self.world.store, self.experiment)
+
+
+@pytest.fixture(scope="session")
+def live(
+    emoji_packages: Packages, text_folder: Path, mlflow_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> Live:
+    """One training, registered as ``emoji-encoder`` on the server that tests share."""
+    world = World(tmp_path_factory.mktemp("live"), emoji_packages, text_folder, mlflow_url)
+    done = world.train("--output=out", "--tracking.experiment=live", "--tracking.register=emoji-encoder")
+    assert done.code == 0, done.err
+    return Live(world, done, world.folder / "out", "live")

@@ -80,7 +80,7 @@ def test_an_image_tower_is_audited_without_what_needs_text(timm_folder: Path, ca
         "amplification",
     }
     assert not any("angle" in row.name for row in result.rows)
-    assert all(not example.top_off for example in result.examples)
+    assert all(not ranking.off for ranking in result.examples.by_picture.items)
     assert Path("out/report.html").stat().st_size > 10_000
 
 

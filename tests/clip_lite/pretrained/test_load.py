@@ -19,6 +19,7 @@ from clip_lite.model import DualEncoder
 from clip_lite.pretrained import load_encoder
 from clip_lite.text_towers import TextTower
 from clip_lite.tracking import tracked_run
+from clip_lite.tracking.models import keep_model
 from debias.eraser import Eraser
 
 Embed = Callable[[EditableEncoder, list[Image.Image]], Tensor]
@@ -121,8 +122,11 @@ def test_what_mlflow_keeps_is_loaded_with_its_erasers(
     encoder = load_encoder(clip_folder)
     encoder.attach({"embedding": eraser(encoder.embedding_dim)})
     encoder.save_pretrained(tmp_path / "edited")
-    with tracked_run(experiment="models", name="one", tags={}) as run:
-        model_id = run.log_model(tmp_path / "edited", {"x": 1.0}, {})
+    kind = {"experiment": "models", "name": "one", "tags": {}}
+    with tracked_run(**kind, folder=tmp_path, system_metrics=False) as run:
+        model_id = keep_model(
+            run, tmp_path / "edited", name="foreign", step=0, dim=encoder.embedding_dim, params={}
+        )
         mlflow.log_artifacts(str(tmp_path / "edited"), "kept/model")
     client = mlflow.MlflowClient()
     client.create_registered_model("edited")
@@ -130,6 +134,7 @@ def test_what_mlflow_keeps_is_loaded_with_its_erasers(
     expected = embed(encoder, photos)
     for name in (
         f"models:/{model_id}",
+        f"runs:/{run.run_id}/foreign",
         "models:/edited/1",
         f"runs:/{run.run_id}/kept/model",
         f"runs:/{run.run_id}/kept",
