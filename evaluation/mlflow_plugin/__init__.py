@@ -1,0 +1,1 @@
+"""The evaluator ``clip_lite_bias`` of ``mlflow.models.evaluate``."""
