@@ -210,8 +210,9 @@ class MitigationConfig:
             captions and removes what a linear probe could use, from features and embedding; "text_pca" is the
             paper's edit, the top text direction, from the embedding alone; "none"; python -m debias.fit
             --help explains the others.
-        options: keyword arguments of the method; text_pca: {k: 1}; all but pareto_shrink take {strength: 0
-            to 1}, below 1 of which a linear attacker who trains anew loses nothing.
+        strength: how much of the edit is made, from 0, the unedited model, to 1; below 1 a linear attacker
+            who trains anew loses nothing. All methods take it but pareto_shrink and random_direction.
+        options: further keyword arguments of the method; text_pca: {k: 1}.
         force: store an eraser although the gate abstains, because it removes hardly anything or does harm.
     """
 
@@ -220,6 +221,7 @@ class MitigationConfig:
     term: str | None = None
     term_options: dict[str, Any] = field(default_factory=dict)
     method: str = "caption_leace"
+    strength: float = 1.0
     options: dict[str, Any] = field(default_factory=dict)
     force: bool = False
 
@@ -254,10 +256,14 @@ class TrackingConfig:
     Attributes:
         experiment: MLflow experiment.
         run_name: MLflow run; null names it after corpus, attribute, method and seed.
+        parent: id of the MLflow run in which this one is nested.
+        register: registered model of which the model becomes a version, with what the audit found.
     """
 
     experiment: str = "clip-lite"
     run_name: str | None = None
+    parent: str | None = None
+    register: str | None = None
 
 
 @dataclass
@@ -271,12 +277,15 @@ class TrainConfig:
             runs/<run name>-<time>.
         resume: "auto" continues the run in --output, else the newest unfinished one in runs/ with this
             configuration, and starts a new one where there is none; or the folder of a run.
-        seed: of initialisation, batches, augmentation, attackers, bootstrap and permutations.
+        trained: folder of a run whose finished training is taken over, for another eraser or audit: only
+            mitigation.method, strength, options and force may differ, and what is no part of training.
+        seed: of initialisation, batches, augmentation, attackers and permutations.
     """
 
     debias: str | None = None
     output: Path | None = None
     resume: str | None = None
+    trained: Path | None = None
     seed: int = 0
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)

@@ -30,6 +30,7 @@ INCLUSIVE: dict[str, tuple[float | None, float | None]] = {
     "training.accumulation": (1, None),
     "checkpoint.every_steps": (1, None),
     "checkpoint.keep": (1, None),
+    "mitigation.strength": (0, 1),
     "audit.resamples": (100, None),
     "audit.permutations": (100, None),
     "audit.examples": (0, None),

@@ -22,6 +22,7 @@ from clip_lite.step import Step
 from clip_lite.stopping import Stopped
 
 LOG_EVERY = 10
+BESIDE = ("_ci_low", "_ci_high", "_n")  # numbers that say how sure another one is
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,7 @@ class Training:
         return self.epochs * self.batches.per_epoch
 
     def run(self) -> list[Epoch]:
-        """Train to the end.
+        """Train to the end, which leaves the model in evaluation mode, trained now or earlier.
 
         Raises:
             CommandError: the loss is no longer finite.
@@ -135,6 +136,7 @@ class Training:
                 self._epoch(advance)
                 if is_main():
                     say(self._line(self.progress.epochs[-1]))
+        self.step.objective.eval()
         return self.progress.epochs
 
     def _epoch(self, advance: Callable[[int, str], None]) -> None:
@@ -212,7 +214,9 @@ class Training:
         return f"{loss}{self._speed():.0f} pairs/s"
 
     def _line(self, epoch: Epoch) -> str:
-        numbers = "  ".join(f"{name} {value:.3f}" for name, value in epoch.validation.items())
+        numbers = "  ".join(
+            f"{name} {value:.3f}" for name, value in epoch.validation.items() if not name.endswith(BESIDE)
+        )
         speed = f"{epoch.pairs_per_second:.0f} pairs/s"
         return f"epoch {epoch.epoch}/{self.epochs}  loss {epoch.loss:.3f}  {speed}  val {numbers}"
 

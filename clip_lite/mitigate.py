@@ -22,10 +22,11 @@ from debias.calibration import (
     available_methods,
     check_method,
     fit_eraser,
+    method_options,
     needs_group,
     needs_task,
 )
-from debias.eraser import Eraser
+from debias.eraser import FITTED_ON, Eraser
 from debias.gate import Verdict, judge
 from debias.methods import TEXT_METHODS
 from debias.neutral import NeutralWords
@@ -41,20 +42,10 @@ def check_mitigation(attribute: ProtectedAttribute, corpus: Corpus, config: Trai
     Raises:
         UsageError: naming the key.
     """
+    check_eraser(config)
     method, options = config.mitigation.method, config.mitigation.options
     if method == NO_METHOD:
         return
-    try:
-        check_method(method, options)
-    except ValueError as error:
-        known = method in available_methods()
-        key, other = ("mitigation.options", "") if known else ("mitigation.method", f", or {NO_METHOD}")
-        raise UsageError(f"{key}: {error}{other}") from error
-    if needs_group(method):
-        raise UsageError(
-            f"mitigation.method {method} needs the group of every picture that it edits, which a stored "
-            "model does not know: it is a reference for python -m debias.fit"
-        )
     if needs_task(method) and not corpus.classification:
         raise UsageError(
             f"mitigation.method {method} needs classes, which corpus {corpus.name!r} does not have"
@@ -62,6 +53,35 @@ def check_mitigation(attribute: ProtectedAttribute, corpus: Corpus, config: Trai
     spanned = min(attribute.differences, config.model.embedding_dim)
     if method == "text_pca" and not 1 <= options.get("k", 1) <= spanned:
         raise UsageError(f"mitigation.options.k is {options['k']}, expected 1 to {spanned}")
+
+
+def check_eraser(config: TrainConfig) -> None:
+    """Refuse a method, its options or strength that no corpus could make right.
+
+    Raises:
+        UsageError: naming the key.
+    """
+    method, options = config.mitigation.method, config.mitigation.options
+    strength = config.mitigation.strength
+    if method == NO_METHOD:
+        if strength not in (0, 1):
+            raise UsageError(f"mitigation.strength is {strength}, but method {NO_METHOD} edits nothing")
+        return
+    if "strength" in options:
+        raise UsageError("mitigation.options.strength: give mitigation.strength instead")
+    try:
+        check_method(method, options)
+    except ValueError as error:
+        known = method in available_methods()
+        key, other = ("mitigation.options", "") if known else ("mitigation.method", f", or {NO_METHOD}")
+        raise UsageError(f"{key}: {error}{other}") from error
+    if strength != 1 and "strength" not in method_options(method):
+        raise UsageError(f"mitigation.strength is {strength}, but {method} has no strength: leave it at 1")
+    if needs_group(method):
+        raise UsageError(
+            f"mitigation.method {method} needs the group of every picture that it edits, which a stored "
+            "model does not know: it is a reference for python -m debias.fit"
+        )
 
 
 def speech_of(attribute: ProtectedAttribute | None, config: TrainConfig) -> Speech:
@@ -117,14 +137,16 @@ def fit_erasers(
     """Erasers of ``mitigation.method`` for the embedding and, but for text methods, the tower features.
 
     Fitted on the training split and judged on the validation split, by groups that captions name: no label of
-    an image is read. One from which the gate abstains is left out, unless ``mitigation.force``.
+    an image is read. One from which the gate abstains is left out, unless ``mitigation.force``. At strength 0
+    there is no edit, so nothing to fit or judge.
 
     Raises:
         CommandError: the method refuses what it was given.
     """
-    method = config.mitigation.method
-    if method == NO_METHOD:
+    method, strength = config.mitigation.method, config.mitigation.strength
+    if method == NO_METHOD or strength == 0:
         return Fitted({}, {})
+    partial = {"strength": strength} if strength != 1 else {}
     tables = {split: corpus.splits[split] for split in ("train", "val")}
     seen = {split: embed(model, table, f"reading {split}", device=device) for split, table in tables.items()}
     labelled = {
@@ -140,14 +162,14 @@ def fit_erasers(
                 rows,
                 attribute=attribute,
                 encode_text=written(model),
-                options=config.mitigation.options,
+                options={**config.mitigation.options, **partial},
             )
         except ValueError as error:
             raise CommandError(f"mitigation.method {method}, {name}: {error}") from error
         verdict = judge(eraser, rows, groups=attribute.groups, held_out=held_out, seed=config.seed)
         fitted.verdicts[name] = verdict
         if verdict.decision != "abstain" or config.mitigation.force:
-            eraser.details["gate"] = verdict.to_json()
+            eraser.details |= {"gate": verdict.to_json(), FITTED_ON: tables["train"].digest}
             fitted.erasers[name] = eraser
     return fitted
 

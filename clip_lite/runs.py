@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from clip_lite.checkpoint import Checkpoints
 from clip_lite.config import TrainConfig
 from clip_lite.errors import CommandError, UsageError
 from clip_lite.progress import say
-from clip_lite.tracking import flatten
+from clip_lite.tracking import Journal, begun_run, flatten
 
 CONFIG, AUDIT, REPORT = "config.yaml", "audit.json", "report.html"
 MODEL, CHECKPOINTS = "model", "checkpoints"
@@ -30,6 +30,14 @@ FREE = (
     "checkpoint.",
     "tracking.",
     "audit.",
+)
+# What may differ besides between a run and the one whose training it takes over.
+AFTER_TRAINING = (
+    "trained",
+    "mitigation.method",
+    "mitigation.strength",
+    "mitigation.options",
+    "mitigation.force",
 )
 
 
@@ -53,12 +61,23 @@ class RunFolder:
         """Its checkpoints."""
         return Checkpoints(self.path / CHECKPOINTS, keep=keep)
 
+    @property
+    def epochs_done(self) -> int:
+        """Epochs that its newest checkpoint has behind it."""
+        saved = self.checkpoints(1).newest()
+        return len(saved["progress"]["epochs"]) if saved else 0
+
 
 def run_name(config: TrainConfig) -> str:
     """Corpus, attribute, method and seed in one word."""
-    attribute = "_x_".join(Path(part).stem for part in (config.debias or "").split("*"))
-    edit = f"{attribute}-{config.mitigation.method}" if config.debias else "plain"
-    return f"{config.data.source}-{edit}-seed{config.seed}"
+    edit = f"-{config.mitigation.method}" if config.debias else ""
+    return f"{subject_name(config)}{edit}-seed{config.seed}"
+
+
+def subject_name(config: TrainConfig) -> str:
+    """Corpus and attribute in one word."""
+    attribute = "_x_".join(Path(part).stem for part in (config.debias or "plain").split("*"))
+    return f"{config.data.source}-{attribute}"
 
 
 def open_run(config: TrainConfig, config_text: str, name: str) -> RunFolder:
@@ -71,7 +90,7 @@ def open_run(config: TrainConfig, config_text: str, name: str) -> RunFolder:
     """
     wanted = yaml.safe_load(config_text)
     if found := _to_resume(config, wanted, name):
-        if differing := sorted(_differences(_read(found / CONFIG), wanted)):
+        if differing := differences(read_config(found / CONFIG), wanted):
             raise UsageError(
                 f"--resume {found}: its configuration differs in {'; '.join(differing)}; "
                 "use the same, or start a new run"
@@ -89,6 +108,47 @@ def open_run(config: TrainConfig, config_text: str, name: str) -> RunFolder:
     except OSError as error:
         raise CommandError(f"output folder {output} cannot be written: {error.strerror}") from error
     return RunFolder(output)
+
+
+def taken_over(config: TrainConfig, config_text: str) -> dict[str, Any] | None:
+    """The last checkpoint of the run that ``trained`` names, as one of no MLflow run; None if it names none.
+
+    Raises:
+        UsageError: no run there, its training is not finished, or it was another training.
+        CommandError: none of its checkpoints can be read.
+    """
+    if config.trained is None:
+        return None
+    source = RunFolder(config.trained)
+    before = read_config(source.path / CONFIG)
+    if differing := differences(before, yaml.safe_load(config_text), free=(*FREE, *AFTER_TRAINING)):
+        raise UsageError(
+            f"--trained {source.path}: another training, its configuration differs in {'; '.join(differing)}"
+        )
+    if first := before.get("trained"):
+        raise UsageError(f"--trained {source.path}: it took its own weights from {first}: name that run")
+    if (done := source.epochs_done) < config.training.epochs:
+        raise UsageError(
+            f"--trained {source.path}: {done} of {config.training.epochs} epochs are done, finish it with "
+            f"--resume {source.path}"
+        )
+    saved = source.checkpoints(1).newest() or {}
+    tracked = f", MLflow run {saved['mlflow_run']}" if saved["mlflow_run"] else ""
+    return {**saved, "mlflow_run": None, "origin": f"trained by the run in {source.path}{tracked}"}
+
+
+def interrupted_run(config: TrainConfig, folder: RunFolder) -> str | None:
+    """The MLflow run to go on with where an earlier attempt at the same left no checkpoint; None if none is.
+
+    Raises:
+        CommandError: the store cannot be used.
+    """
+    journal = Journal(folder.path)
+    if config.resume is None or not journal.begun:
+        return None
+    wanted = {key: str(value) for key, value in flatten(asdict(config))}
+    same = journal.read()["params"] in ({}, wanted)
+    return begun_run(folder.path, config.tracking.experiment) if same else None
 
 
 def resume_flags(argv: Sequence[str], folder: RunFolder) -> str:
@@ -123,19 +183,29 @@ def _to_resume(config: TrainConfig, wanted: Mapping[str, Any], name: str) -> Pat
 
 def _differs(folder: Path, wanted: Mapping[str, Any]) -> bool:
     try:
-        return any(_differences(_read(folder / CONFIG), wanted))
+        return bool(differences(read_config(folder / CONFIG), wanted))
     except UsageError:
         return True
 
 
-def _differences(before: Mapping[str, Any], wanted: Mapping[str, Any]) -> Iterator[str]:
+def differences(
+    before: Mapping[str, Any], wanted: Mapping[str, Any], *, free: tuple[str, ...] = FREE
+) -> list[str]:
+    """Where two configurations differ, as ``key (… there, … here)``; keys that begin like ``free`` may."""
     old, new = dict(flatten(before)), dict(flatten(wanted))
-    for key in old.keys() | new.keys():
-        if not key.startswith(FREE) and old.get(key) != new.get(key):
-            yield f"{key} ({old.get(key)} there, {new.get(key)} here)"
+    return [
+        f"{key} ({old.get(key)} there, {new.get(key)} here)"
+        for key in sorted(old.keys() | new.keys())
+        if not key.startswith(free) and old.get(key) != new.get(key)
+    ]
 
 
-def _read(file: Path) -> dict[str, Any]:
+def read_config(file: Path) -> dict[str, Any]:
+    """A configuration as ``open_run`` wrote it.
+
+    Raises:
+        UsageError: there is none.
+    """
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
     except OSError as error:

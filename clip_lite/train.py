@@ -14,17 +14,15 @@ import torch
 from clip_lite.build import Built, build
 from clip_lite.cli import guarded, parse, shipped_config
 from clip_lite.config import TrainConfig
-from clip_lite.config_checks import problems
 from clip_lite.data.captions import Speech
-from clip_lite.data.corpora import load_corpus
-from clip_lite.data.pairs import Corpus, PairTable
+from clip_lite.data.pairs import Corpus
 from clip_lite.describe import Clock, describe_model, describe_run, describe_training
-from clip_lite.distributed import is_main, main_first, on_main, process_group
-from clip_lite.errors import CommandError, UsageError
+from clip_lite.distributed import is_main, on_main, process_group
+from clip_lite.errors import CommandError
 from clip_lite.fit import Epoch, Training
+from clip_lite.keeper import Keeper
 from clip_lite.mitigate import (
     Fitted,
-    check_mitigation,
     describe_mitigation,
     extra_terms,
     fit_erasers,
@@ -33,20 +31,29 @@ from clip_lite.mitigate import (
 from clip_lite.model import DualEncoder
 from clip_lite.precision import resolve_device
 from clip_lite.progress import console, say
-from clip_lite.runs import AUDIT, CONFIG, MODEL, REPORT, RunFolder, open_run, resume_flags, run_name
+from clip_lite.publish import publish_folder
+from clip_lite.runs import (
+    MODEL,
+    REPORT,
+    RunFolder,
+    interrupted_run,
+    open_run,
+    resume_flags,
+    run_name,
+    taken_over,
+)
 from clip_lite.stopping import Stopped, stop_on_sigterm
 from clip_lite.tracking import Run, tracked_run
+from clip_lite.train_request import checked_attribute, load
 from debias.attributes import ProtectedAttribute
-from evaluation.embed import caption_index, embed
 from evaluation.inference import Inference
 from evaluation.measure import audit_result, measure
 from evaluation.metrics import Metric, chosen_metrics
-from evaluation.population import check_auditable, check_named
-from evaluation.report.html import write_report
+from evaluation.report.files import CARD, write_audit
+from evaluation.report.model_card import write_model_card
 from evaluation.report.table import print_summary
 from evaluation.results import AuditResult
 from evaluation.systems import Bench, Subject
-from evaluation.utility.retrieval import recall_at
 
 PROG = "python -m clip_lite.train"
 DESCRIPTION = f"""Train CLIP-Lite on image-text pairs with one negative each, suppress a protected
@@ -61,6 +68,8 @@ attribute using text alone, audit what remains and what it cost, and write a rep
       an intersection; or --debias my.yaml, a file in the form of configs/attributes/gender.yaml
   {PROG} --config my.yaml --training.epochs 30
       YAML first; flags after it override it
+  {PROG} --debias gender --trained runs/RUN --mitigation.method text_pca --mitigation.strength 0.5
+      another eraser on the model that another run has trained
   {PROG} --debias gender --print_config
       the complete configuration, to start a file from
 
@@ -75,15 +84,16 @@ def main(argv: Sequence[str]) -> None:
     )
     attribute = checked_attribute(config)
     metrics = chosen_metrics(config.audit.metrics, key="audit.metrics", attribute=attribute)
+    over = taken_over(config, config_text)
     with process_group(resolve_device(config.training.device)) as device:
         name = config.tracking.run_name or run_name(config)
         folder: RunFolder = on_main(lambda: open_run(config, config_text, name))
         if folder.finished:
             say(f"nothing to resume, the run is complete: {(folder.path / REPORT).resolve()}")
             return
-        saved = folder.checkpoints(config.checkpoint.keep).newest() if config.resume else None
+        saved = over or (folder.checkpoints(config.checkpoint.keep).newest() if config.resume else None)
         try:
-            with stop_on_sigterm() as asked, tracking(config, attribute, name, saved) as run:
+            with stop_on_sigterm() as asked, tracking(config, attribute, name, folder, saved) as run:
                 work(Job(config, argv, attribute, metrics, device, folder, saved, asked, run))
         except Stopped as stopped:
             if is_main():
@@ -106,6 +116,12 @@ class Job(NamedTuple):
     asked_to_stop: Callable[[], bool]
     run: Run | None
 
+    @property
+    def weights(self) -> dict[str, str]:
+        """Where the weights come from, if another run trained them."""
+        origin = (self.saved or {}).get("origin")
+        return {"weights": origin} if origin else {}
+
 
 def work(job: Job) -> None:
     """The run from data to report."""
@@ -123,7 +139,8 @@ def work(job: Job) -> None:
         for what, words in mitigation.items():
             say(f"{what}: {words}")
     with clock.stage("training"):
-        epochs = train(job, built, corpus, speech)
+        keeper = keeper_of(job, corpus, speech)
+        epochs = train(job, built, keeper)
     if job.run is None:
         return
     model = built.model
@@ -135,17 +152,11 @@ def work(job: Job) -> None:
                 say(f"{name}: {verdict}")
         model.attach(fitted.erasers)
         model.save_pretrained(job.folder.path / MODEL)
+        if fitted.erasers:  # what is chosen among is the model as it is delivered
+            keeper.log(keeper.validated(model), epochs[-1].step)
     with clock.stage("audit"):
-        bench = Bench.prepare(
-            audited_subject(model, built.untrained, device),
-            corpus,
-            Inference(
-                resamples=config.audit.resamples,
-                permutations=config.audit.permutations,
-                seed=config.seed,
-                interval_kind=config.audit.interval,
-            ),
-        )
+        subject = audited_subject(model, built.untrained, device)
+        bench = Bench.prepare(subject, corpus, inference_of(config))
         measured = measure(bench, attribute, job.metrics, examples=config.audit.examples)
     result = audit_result(
         measured,
@@ -154,84 +165,72 @@ def work(job: Job) -> None:
         model=describe_model(model)
         | {"image_weights": built.weights}
         | {"gate": {name: verdict.to_json() for name, verdict in fitted.verdicts.items()}},
-        training=describe_training(config, [e.summary() for e in epochs], clock, device=device) | mitigation,
+        training=describe_training(config, [e.summary() for e in epochs], clock, device=device)
+        | mitigation
+        | job.weights,
         run=describe_run(job.argv, prog=PROG, draws=asdict(bench.inference), mlflow=job.run.where()),
     )
-    publish(result, job.folder.path, job.run)
+    publish(result, job.folder.path, job.run, config.tracking.register)
     if measured.failed:
         raise CommandError(f"metrics failed, the others are written: {', '.join(measured.failed)}")
 
 
 def tracking(
-    config: TrainConfig, attribute: ProtectedAttribute | None, name: str, saved: Mapping[str, Any] | None
+    config: TrainConfig,
+    attribute: ProtectedAttribute | None,
+    name: str,
+    folder: RunFolder,
+    saved: Mapping[str, Any] | None,
 ) -> AbstractContextManager[Run | None]:
     """The MLflow run, a new one or the one of the checkpoint; none but on the first process."""
     if not is_main():
         return nullcontext()
+    erased = attribute is not None and config.debias is not None
     tags = {
+        "attribute": attribute.name if attribute else "none",
         "debias": attribute.name if attribute and config.debias else "none",
+        "method": config.mitigation.method if erased else "none",
+        "strength": str(config.mitigation.strength) if erased else "none",
         "seed": str(config.seed),
         "corpus": config.data.source,
         "loss": config.objective.loss,
     }
-    resume = saved["mlflow_run"] if saved else None
-    return tracked_run(experiment=config.tracking.experiment, name=name, tags=tags, resume=resume)
+    return tracked_run(
+        experiment=config.tracking.experiment,
+        name=name,
+        tags=tags,
+        folder=folder.path,
+        resume=(saved or {}).get("mlflow_run") or interrupted_run(config, folder),
+        parent=config.tracking.parent,
+    )
 
 
-def checked_attribute(config: TrainConfig) -> ProtectedAttribute | None:
-    """The attribute to audit; ``--debias`` names it and asks for its suppression.
-
-    Raises:
-        UsageError: listing everything that is out of range, or an attribute that cannot be loaded.
-    """
-    if wrong := list(problems(config)):
-        raise UsageError("; ".join(wrong))
-    chosen = config.debias or config.audit.attribute
-    key = "--debias" if config.debias else "audit.attribute"
-    if chosen is None:
-        return None
-    try:
-        return ProtectedAttribute.load(chosen)
-    except ValueError as error:
-        raise UsageError(f"{key}: {error}") from error
+def inference_of(config: TrainConfig) -> Inference:
+    """How uncertainty is drawn."""
+    return Inference(
+        resamples=config.audit.resamples,
+        permutations=config.audit.permutations,
+        seed=config.seed,
+        interval_kind=config.audit.interval,
+    )
 
 
-def load(config: TrainConfig, attribute: ProtectedAttribute | None) -> tuple[Corpus, PairTable]:
-    """The corpus for erasers and audit, and all pairs to train on.
-
-    Raises:
-        UsageError, CommandError: the corpus is not there, or cannot be audited as asked.
-    """
-    with main_first():
-        corpus = load_corpus(config.data)
-    if not corpus.captioned:
-        raise UsageError(
-            f"data.source {config.data.source} has no captions to train on, only labels to audit"
-        )
-    pairs = corpus.splits["train"]
-    corpus = corpus.limited(train=config.data.fit_pictures)
-    check_request(corpus, attribute, config)
-    return corpus, pairs
+def keeper_of(job: Job, corpus: Corpus, speech: Speech) -> Keeper:
+    """What validates, logs and keeps while the loop runs."""
+    return Keeper(
+        corpus,
+        job.attribute,
+        speech,
+        device=job.device,
+        inference=inference_of(job.config),
+        checkpoints=job.folder.checkpoints(job.config.checkpoint.keep),
+        run=job.run,
+        asked_to_stop=job.asked_to_stop,
+    )
 
 
-def check_request(corpus: Corpus, attribute: ProtectedAttribute | None, config: TrainConfig) -> None:
-    """Refuse before training what eraser or audit would refuse after it.
-
-    Raises:
-        UsageError: the corpus cannot be audited, or the mitigation cannot be had.
-    """
-    try:
-        check_auditable(corpus, attribute)
-        if attribute:
-            check_named(corpus, attribute)
-    except ValueError as error:
-        raise UsageError(str(error)) from error
-    if attribute and config.debias:
-        check_mitigation(attribute, corpus, config)
-
-
-def train(job: Job, built: Built, corpus: Corpus, speech: Speech) -> list[Epoch]:
-    """Fit with a validation retrieval and a checkpoint after every epoch."""
+def train(job: Job, built: Built, keeper: Keeper) -> list[Epoch]:
+    """Fit with a validation and a checkpoint after every epoch."""
     config = job.config
     training = Training(
         built.step,
@@ -239,39 +238,16 @@ def train(job: Job, built: Built, corpus: Corpus, speech: Speech) -> list[Epoch]
         epochs=config.training.epochs,
         batch_size=config.training.batch_size,
         checkpoint=config.checkpoint,
-        hooks=Keeper(job, corpus.splits["val"].where(corpus.canonical), speech),
+        hooks=keeper,
         saved=job.saved,
     )
-    return training.run()
-
-
-class Keeper:
-    """The loop's hooks: validates by retrieval, logs to MLflow, writes checkpoints."""
-
-    def __init__(self, job: Job, table: PairTable, speech: Speech) -> None:
-        self.job, self.table = job, table
-        heard = [[speech.heard(caption) for caption in record.captions] for record in table.records]
-        self.captions, self.relevant = caption_index(heard)
-        self.checkpoints = job.folder.checkpoints(job.config.checkpoint.keep)
-
-    def validate(self, model: DualEncoder) -> Mapping[str, float]:
-        """Any-hit recall on the canonical validation pictures, by captions as training hears them."""
-        image = embed(model, self.table, "validating", device=self.job.device).embedding
-        return recall_at(image, model.encode_text(self.captions).cpu().numpy(), self.relevant, ks=(10,))
-
-    def log(self, numbers: Mapping[str, float], step: int) -> None:
-        """Numbers of a step, to MLflow."""
-        if self.job.run:
-            self.job.run.log_metrics(numbers, step)
-
-    def keep(self, state: Mapping[str, Any], step: int, *, best: bool) -> str:
-        """Write a checkpoint that knows its MLflow run."""
-        run = self.job.run.run_id if self.job.run else None
-        return str(self.checkpoints.save({**state, "mlflow_run": run}, step, best=best))
-
-    def stopping(self) -> bool:
-        """Whether SIGTERM has arrived."""
-        return self.job.asked_to_stop()
+    epochs = training.run()
+    if job.weights:
+        say(f"nothing to train, the weights were {job.weights['weights']}")
+        for epoch in epochs:
+            validation = {f"val/{name}": value for name, value in epoch.validation.items()}
+            training.hooks.log({**validation, "train/pairs_per_second": epoch.pairs_per_second}, epoch.step)
+    return epochs
 
 
 def audited_subject(model: DualEncoder, untrained: DualEncoder, device: torch.device) -> Subject:
@@ -280,18 +256,17 @@ def audited_subject(model: DualEncoder, untrained: DualEncoder, device: torch.de
     return Subject(encoder=model, erasers=model.attached, untrained=untrained, device=device)
 
 
-def publish(result: AuditResult, output: Path, run: Run) -> None:
-    """Write audit and report to disk, then to MLflow, then tell the person."""
-    result.save(output / AUDIT)
-    write_report(result, output / REPORT)
-    run.log_model(output / MODEL, result.metrics(), {"eraser": result.model.get("eraser")})
-    for file in (AUDIT, REPORT, CONFIG):
-        run.log_artifact(output / file)
+def publish(result: AuditResult, output: Path, run: Run, register: str | None) -> None:
+    """Write audit, report and model card to disk, then to MLflow, then tell the person."""
+    write_audit(result, output)
+    write_model_card(result, output / MODEL / CARD)
+    publish_folder(result, run, name=register)
     print_summary(result, console)
     stages = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in result.training["stages"].items())
     say(f"time: {stages}")
     say(f"report: {(output / REPORT).resolve()}")
-    say(f"compare runs: {run.how_to_open()}")
+    if not run.lost:
+        say(f"compare runs: {run.how_to_open()}")
 
 
 if __name__ == "__main__":

@@ -139,7 +139,9 @@ def test_an_eraser_that_the_gate_refuses_is_left_out(
         ({"method": "leac"}, r"mitigation.method: no method 'leac', expected one of .*text_pca.*, or none"),
         ({"method": "text_pca", "options": {"kk": 2}}, "text_pca has no option 'kk': its options are k, "),
         ({"method": "text_pca", "options": {"k": 999}}, "mitigation.options.k is 999, expected 1 to 32"),
-        ({"options": {"strength": 2}}, r"^mitigation.options: strength is 2, .* \(the full edit\)$"),
+        ({"options": {"strength": 0.5}}, "mitigation.options.strength: give mitigation.strength instead"),
+        ({"method": "pareto_shrink", "strength": 0.5}, "strength is 0.5, but pareto_shrink has no strength"),
+        ({"method": "none", "strength": 0.5}, "strength is 0.5, but method none edits nothing"),
         ({"method": "quadratic"}, "quadratic needs the group of every picture that it edits"),
     ],
 )

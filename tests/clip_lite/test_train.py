@@ -74,7 +74,7 @@ def test_train_debias_audit_track_report(
     assert result.data["label_noise"]["disagreement"] == 0.0
     assert set(result.model["gate"]) == {"features", "embedding"}
     assert result.find("neutral_retrieval/i2t_recall_10", system="eraser on").n > 0
-    assert len(result.examples) == 3
+    assert len(result.examples.by_picture.items) == 3
     report = (tmp_path / "out" / "report.html").read_text()
     assert "noto artists" in report
     assert result.data["digest"] in report
@@ -94,9 +94,15 @@ def test_train_debias_audit_track_report(
     assert run.data.metrics[row.key + "_ci_high"] == pytest.approx(row.high)
     assert {f.path for f in client.list_artifacts(run.info.run_id)} >= {"audit.json", "report.html", "data"}
     assert {item.dataset.name for item in run.inputs.dataset_inputs} >= {"emoji-train", "emoji-test"}
-    assert len(client.get_metric_history(run.info.run_id, "val/i2t_recall_10")) == 3
-    (logged,) = client.search_logged_models([run.info.experiment_id])
-    assert logged.status == "READY"
+    validated = client.get_metric_history(run.info.run_id, "val/i2t_recall_10")
+    assert [metric.step for metric in validated] == [11, 22, 33, 33]  # the last is of the delivered model
+    kept = client.search_logged_models([run.info.experiment_id])
+    best = max(validated[:3], key=lambda metric: metric.value).step  # the first of equals
+    steps = {22, best} - {33}  # the newest but the last, and the best
+    assert {(model.name, model.status) for model in kept} == {
+        ("clip-lite", "READY"),
+        *((f"clip-lite-step-{step}", "READY") for step in steps),
+    }
 
     loaded = DualEncoder.from_pretrained(tmp_path / "out" / "model")
     assert loaded.erase
