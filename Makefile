@@ -1,5 +1,5 @@
 # make demo   install, train on the embedded corpus with --debias gender, audit, report
-# make test   install, lint, types, tests
+# make test   install, lint, types, tests; needs chromium on PATH (Debian: apt-get install chromium)
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
