@@ -37,12 +37,24 @@ ALLOWED_PREFIXES = {
 }
 # commands and what they are made of: these alone see every room
 COMPOSITION_ROOTS = {
+    "clip_lite/keeper.py",
+    "clip_lite/publish.py",
+    "clip_lite/registry_text.py",
     "clip_lite/train.py",
+    "clip_lite/train_request.py",
     "clip_lite/mitigate.py",
+    "clip_lite/sweep.py",
+    "clip_lite/sweep_grid.py",
+    "clip_lite/upload.py",
     "debias/fit.py",
     "debias/fit_request.py",
     "debias/fit_rows.py",
     "evaluation/audit.py",
+    "evaluation/audit_request.py",
+    "evaluation/compare.py",
+    "evaluation/comparing/configurations.py",
+    "evaluation/gate.py",
+    "evaluation/comparing/stored.py",
 }
 
 

@@ -11,7 +11,7 @@ from clip_lite.cli import parse
 from clip_lite.config import TrainConfig
 from clip_lite.config_checks import problems
 from debias.attributes import ProtectedAttribute
-from evaluation.audit import AuditCommand
+from evaluation.audit_request import AuditCommand
 from evaluation.metrics import chosen_metrics
 
 ROOT = Path(__file__).parent.parent
