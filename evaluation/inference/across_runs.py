@@ -7,9 +7,9 @@ Two things make such a difference uncertain, and an interval that knows of one o
 - *The training.* Another seed gives another model. Seen only where some configuration has several seeds; its
   variance is pooled over all of them.
 
-The interval is the wider of the two (Student's t each) and the p-value the larger. Of simulated pairs of
-equal configurations it covers 94% to 99% with two seeds or more; with a single seed each it covers 95% only
-as far as trainings differ by nothing but chance in each item.
+The interval is the wider of the two (Student's t each) and the p-value the larger, so that with several seeds
+it covers its level or more; with a single seed each it does only as far as trainings differ by nothing but
+chance in each item.
 """
 
 from __future__ import annotations
