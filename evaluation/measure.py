@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
-
-import numpy as np
 
 from clip_lite.describe import describe_corpus
 from clip_lite.progress import say
 from debias.attributes import ProtectedAttribute
 from evaluation.bias.attackers import ATTACKERS
-from evaluation.inference import holm
+from evaluation.inference import holm_by_family
 from evaluation.metrics import NEEDS, Metric
 from evaluation.pictures.examples import choose_examples
 from evaluation.pictures.shown import Examples
@@ -148,13 +145,6 @@ def adjusted(rows: Sequence[Estimate]) -> tuple[Estimate, ...]:
     first part. With B permutations no adjusted p-value lies below m / (1 + B) for m tests: 1,000 are enough
     for families of up to 50 tests to reach .05.
     """
-    families: dict[tuple[str, str, str], list[int]] = defaultdict(list)
-    for place, row in enumerate(rows):
-        if row.p_value is not None:
-            families[row.name.split("/")[0], row.system, row.split].append(place)
-    corrected = list(rows)
-    for places in families.values():
-        p_values = holm(np.array([rows[place].p_value for place in places], dtype=np.float64))
-        for place, p_value in zip(places, p_values, strict=True):
-            corrected[place] = replace(rows[place], p_adjusted=float(p_value))
-    return tuple(corrected)
+    families = [(row.name.split("/")[0], row.system, row.split) for row in rows]
+    found = holm_by_family([row.p_value for row in rows], families)
+    return tuple(replace(row, p_adjusted=p_value) for row, p_value in zip(rows, found, strict=True))

@@ -7,14 +7,11 @@ one split whose names share the first part, in all configurations that are compa
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-
-from evaluation.inference import holm
-from evaluation.inference.across_runs import Reading, Spread, contrast, spread
+from evaluation.inference import holm_by_family
+from evaluation.inference.across_runs import Contrast, Reading, contrast, spread
 from evaluation.results import AuditResult, Estimate
 
 CHANGE = "_change"
@@ -94,8 +91,11 @@ def compared(
         between = spread([base, *readings.values()])
         for name, each in present.items():
             same = _same_items([*reference, *others[name]], [*own, *each], key)
-            found.append(_difference(name, own, each, key, base, readings[name], same, between))
-    return _corrected(found)
+            made = contrast(base, readings[name], same_items=same, between=between)
+            found.append(_difference(name, [run[key] for run in (*own, *each)], made))
+    families = [(row.name.split("/")[0], row.split) for row in found]
+    adjusted = holm_by_family([row.p_value for row in found], families)
+    return [replace(row, p_adjusted=p_value) for row, p_value in zip(found, adjusted, strict=True)]
 
 
 def delivered_rows(result: AuditResult) -> dict[Key, Estimate]:
@@ -119,18 +119,8 @@ def _same_items(results: Iterable[AuditResult], rows: Iterable[Mapping[Key, Esti
     return None not in data and len(data) == len(sizes) == 1
 
 
-def _difference(
-    name: str,
-    own: Sequence[Mapping[Key, Estimate]],
-    each: Sequence[Mapping[Key, Estimate]],
-    key: Key,
-    base: Sequence[Reading],
-    readings: Sequence[Reading],
-    same: bool,
-    between: Spread | None,
-) -> Difference:
-    found = contrast(base, readings, same_items=same, between=between)
-    rows = [run[key] for run in (*own, *each)]
+def _difference(configuration: str, rows: Sequence[Estimate], found: Contrast) -> Difference:
+    """What was found of one number; ``rows`` are those of all runs, the last one of the configuration."""
     fewest = min(rows, key=lambda row: row.n if row.n_clusters is None else row.n_clusters)
     last = rows[-1]
     return Difference(
@@ -139,30 +129,10 @@ def _difference(
         group=last.group,
         unit=last.unit,
         higher_is_better=last.higher_is_better,
-        configuration=name,
+        configuration=configuration,
         system=last.system,
-        before=found.before,
-        after=found.after,
-        value=found.value,
-        low=found.low,
-        high=found.high,
-        p_value=found.p_value,
         p_adjusted=None,
-        paired=found.paired,
-        by=found.by,
         n=fewest.n,
         n_clusters=fewest.n_clusters,
+        **vars(found),
     )
-
-
-def _corrected(found: Sequence[Difference]) -> list[Difference]:
-    families: dict[tuple[str, str], list[int]] = defaultdict(list)
-    for place, row in enumerate(found):
-        if row.p_value is not None:
-            families[row.name.split("/")[0], row.split].append(place)
-    corrected = list(found)
-    for places in families.values():
-        p_values = holm(np.array([found[place].p_value for place in places], dtype=np.float64))
-        for place, p_value in zip(places, p_values, strict=True):
-            corrected[place] = replace(found[place], p_adjusted=float(p_value))
-    return corrected

@@ -16,7 +16,7 @@ from evaluation.inference.bootstrap import (
     resampled_counts,
     resampled_sums,
 )
-from evaluation.inference.multiple import benjamini_hochberg, holm
+from evaluation.inference.multiple import benjamini_hochberg, holm, holm_by_family
 from evaluation.inference.permutation import (
     NullFields,
     null_fields,
@@ -38,6 +38,7 @@ __all__ = [
     "cluster_count",
     "cluster_sums",
     "holm",
+    "holm_by_family",
     "mean_interval",
     "null_fields",
     "paired_mean_difference",

@@ -115,26 +115,16 @@ def contrast(
     if between is not None:
         seeds = between.variance * (1 / len(before) + 1 / len(after))
         widths.append((*_student(value, seeds, between.df), "seeds"))
+    # where nothing varies and yet they differ, no interval could be believed
     known = [found for found in widths if found[0] or not value]
-    if not known:  # nothing varies, and yet they differ: no interval could be believed
-        return Contrast(
-            before=means[0],
-            after=means[1],
-            value=value,
-            low=None,
-            high=None,
-            p_value=None,
-            paired=paired,
-            by="",
-        )
-    half, _, by = max(known, key=lambda found: found[0])
+    half, _, by = max(known, key=lambda found: found[0], default=(None, None, ""))
     return Contrast(
         before=means[0],
         after=means[1],
         value=value,
-        low=value - half,
-        high=value + half,
-        p_value=max(p_value for _, p_value, _ in known),
+        low=None if half is None else value - half,
+        high=None if half is None else value + half,
+        p_value=max((p_value for _, p_value, _ in known), default=None),
         paired=paired,
         by=by,
     )

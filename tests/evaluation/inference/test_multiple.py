@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from evaluation.inference import benjamini_hochberg, holm
+from evaluation.inference import benjamini_hochberg, holm, holm_by_family
 
 Adjust = Callable[[np.ndarray], np.ndarray]
 BOTH = pytest.mark.parametrize("adjust", [holm, benjamini_hochberg])
@@ -15,6 +15,13 @@ def test_holm_agrees_with_a_table_worked_by_hand() -> None:
     # in order: .005 * 4, .01 * 3, .03 * 2, and .04 * 1, which may not fall below the one before it
     np.testing.assert_allclose(holm(np.array([0.01, 0.04, 0.03, 0.005])), [0.03, 0.06, 0.06, 0.02])
     np.testing.assert_allclose(holm(np.array([0.6, 0.5])), [1.0, 1.0])
+
+
+def test_families_are_corrected_apart_and_what_is_not_tested_stays_so() -> None:
+    found = holm_by_family([0.01, None, 0.04, 0.03, 0.5], ["a", "a", "b", "a", "b"])
+    assert found == pytest.approx([0.02, None, 0.08, 0.03, 0.5])
+    with pytest.raises(ValueError, match="argument 2 is shorter"):
+        holm_by_family([0.01, 0.02], ["a"])
 
 
 def test_benjamini_hochberg_agrees_with_a_table_worked_by_hand() -> None:
