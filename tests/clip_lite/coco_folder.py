@@ -1,4 +1,6 @@
-"""A COCO Captions folder from nothing: JPEGs in which man and woman, role and place can be seen."""
+"""A COCO Captions folder from nothing: JPEGs in which man and woman, role and place can be seen; and a short
+training on it.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +11,22 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 ROLES = ("cook", "rider", "player", "walker")
+# of python -m clip_lite.train, besides data.root and a text tower
+FLAGS = [
+    "--data.source=coco",
+    "--data.image_size=32",
+    "--data.val_fraction=0.2",
+    "--model.embedding_dim=16",
+    "--training.batch_size=16",
+    "--training.epochs=3",
+    "--training.device=cpu",
+    "--training.precision=float32",
+    "--audit.resamples=100",
+    "--audit.metrics=[retrieval, leakage]",
+    "--audit.permutations=100",
+    "--audit.examples=2",
+    "--checkpoint.every_steps=1",
+]
 PEOPLE = {"man": (40, 60, 200), "woman": (200, 60, 40), "person": (120, 120, 120)}
 
 

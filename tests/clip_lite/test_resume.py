@@ -14,23 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.clip_lite.coco_folder import write_coco_folder
+from tests.clip_lite.coco_folder import FLAGS, write_coco_folder
 
-FLAGS = [
-    "--data.source=coco",
-    "--data.image_size=32",
-    "--data.val_fraction=0.2",
-    "--model.embedding_dim=16",
-    "--training.batch_size=16",
-    "--training.epochs=3",
-    "--training.device=cpu",
-    "--training.precision=float32",
-    "--audit.resamples=100",
-    "--audit.metrics=[retrieval, leakage]",
-    "--audit.permutations=100",
-    "--audit.examples=2",
-    "--checkpoint.every_steps=1",
-]
 STEPS = 3 * (128 // 16)
 
 

@@ -18,25 +18,9 @@ from mlflow.entities import Run
 from clip_lite.errors import CommandError
 from clip_lite.sweep_jobs import locked
 from evaluation.results import AuditResult
-from tests.clip_lite.coco_folder import write_coco_folder
+from tests.clip_lite.coco_folder import FLAGS, write_coco_folder
 
-FLAGS = [
-    "--data.source=coco",
-    "--data.image_size=32",
-    "--data.val_fraction=0.2",
-    "--model.embedding_dim=16",
-    "--training.batch_size=16",
-    "--training.epochs=3",
-    "--training.device=cpu",
-    "--training.precision=float32",
-    "--audit.resamples=100",
-    "--audit.metrics=[retrieval, leakage]",
-    "--audit.permutations=100",
-    "--audit.examples=2",
-    "--checkpoint.every_steps=1",
-    "--debias=gender",
-    "--output=out",
-]
+SWEPT = [*FLAGS, "--debias=gender", "--output=out"]
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +35,7 @@ def start(folder: Path, coco: Path, text: Path, *more: str) -> subprocess.Popen[
             sys.executable,
             "-m",
             "clip_lite.sweep",
-            *FLAGS,
+            *SWEPT,
             f"--data.root={coco}",
             f"--model.text_tower={text}",
             *more,

@@ -15,11 +15,11 @@ import pytest
 
 from evaluation.pictures.shown import Examples, HeatMap, Picture, Ranking, Rankings
 from evaluation.report import figures, layout, render_html, write_report
-from evaluation.results import AuditResult, Estimate
+from evaluation.results import AuditResult
+from tests.evaluation.report.odd_audits import MAPPINGS, empty, poisoned
 
 HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(1)>[red]$x_1$\n'
 LONG, WORDS = "x" * 10_000, "a long caption " * 700
-MAPPINGS = ("attribute", "data", "model", "training", "provenance")
 VOID = {"meta", "img", "br", "link", "input"}
 
 
@@ -49,21 +49,6 @@ class Page(HTMLParser):
 
     def all(self, tag: str) -> list[dict[str, str | None]]:
         return [attributes for name, attributes in self.tags if name == tag]
-
-
-def empty(*, rows: tuple[Estimate, ...] = (), **mappings: Any) -> AuditResult:
-    blank: dict[str, Any] = {item: {} for item in MAPPINGS}
-    return AuditResult(rows=rows, **(blank | mappings))
-
-
-def poisoned(value: Any) -> Any:
-    """The same structure with ``HOSTILE`` for every string and as one more key of every mapping."""
-    if isinstance(value, dict):
-        safe = {key: poisoned(item) for key, item in value.items()}
-        return safe | {HOSTILE: next(iter(safe.values()))}
-    if isinstance(value, list | tuple):
-        return [poisoned(item) for item in value]
-    return HOSTILE if isinstance(value, str) else value
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +123,7 @@ def test_rendering_is_reproducible(audit: AuditResult, html: str) -> None:
 
 
 def test_everything_from_outside_is_escaped(audit: AuditResult) -> None:
-    mappings: dict[str, Any] = {item: poisoned(getattr(audit, item)) for item in MAPPINGS}
+    mappings: dict[str, Any] = {item: poisoned(getattr(audit, item), HOSTILE) for item in MAPPINGS}
     mappings["data"]["sources"].append({"name": "bad", "url": "javascript:alert(1)"})
     rows = tuple(
         replace(row, system=HOSTILE, group=HOSTILE, split=HOSTILE, name=f"{row.name}{HOSTILE}")

@@ -22,14 +22,14 @@ from clip_lite.model import DualEncoder
 from clip_lite.pretrained import load_encoder
 from evaluation.audit_request import AuditCommand
 from evaluation.report.model_card import model_card, write_model_card
-from evaluation.results import AuditResult, Estimate
+from evaluation.results import AuditResult
+from tests.evaluation.report.odd_audits import MAPPINGS, empty, poisoned
 
 HOSTILE = (
     "|`<script>alert(1)</script>` ``` [x](javascript:alert(1)) ![y](z) **b** _i_ ~~s~~ $$m$$ \\(n\\) "
     "# h: {- a}"
     "\n---\n# heading\n- item\n\n| a | b |\n| - | - |\n<img src=x onerror=alert(1)>&lt;"
 )
-MAPPINGS = ("attribute", "data", "model", "training", "provenance")
 HEADINGS = 13
 
 
@@ -52,20 +52,6 @@ def shown(text: str) -> str:
 
 def kinds(text: str) -> set[str]:
     return {token.type for token in flat(parsed(text))}
-
-
-def poisoned(value: Any) -> Any:
-    if isinstance(value, dict):
-        safe = {key: poisoned(item) for key, item in value.items()}
-        return safe | {HOSTILE: next(iter(safe.values()))}
-    if isinstance(value, list | tuple):
-        return [poisoned(item) for item in value]
-    return HOSTILE if isinstance(value, str) else value
-
-
-def empty(*, rows: tuple[Estimate, ...] = (), **mappings: Any) -> AuditResult:
-    blank: dict[str, Any] = {item: {} for item in MAPPINGS}
-    return AuditResult(rows=rows, **(blank | mappings))
 
 
 @pytest.fixture(scope="module")
@@ -163,7 +149,7 @@ def test_nothing_is_called_finished(audit: AuditResult, card: ModelCard) -> None
 
 
 def test_everything_from_outside_stays_text(audit: AuditResult) -> None:
-    mappings: dict[str, Any] = {item: poisoned(getattr(audit, item)) for item in MAPPINGS}
+    mappings: dict[str, Any] = {item: poisoned(getattr(audit, item), HOSTILE) for item in MAPPINGS}
     mappings["data"]["sources"].append({"name": "bad", "url": "https://x/`|)><script>\n# h"})
     mappings["data"]["limits"] += ["- [ ] list", "1. list", "+ list", "--- rule", "> quote", "# head"]
     rows = tuple(
@@ -191,7 +177,7 @@ def test_everything_from_outside_stays_text(audit: AuditResult) -> None:
 
 
 def test_tables_keep_their_shape(audit: AuditResult) -> None:
-    mappings: dict[str, Any] = {item: poisoned(getattr(audit, item)) for item in MAPPINGS}
+    mappings: dict[str, Any] = {item: poisoned(getattr(audit, item), HOSTILE) for item in MAPPINGS}
     for result in (audit, replace(audit, **mappings)):
         lines = model_card(result).text.splitlines()
         for before, line in pairwise(lines):
