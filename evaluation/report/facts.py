@@ -116,7 +116,12 @@ def gates(result: AuditResult) -> list[Gate]:
 
 
 def judged_elsewhere(result: AuditResult) -> bool:
-    """Whether the gate judged the eraser on other data than were audited, or nobody knows."""
+    """Whether the gate judged the eraser on other data than were audited, or nobody knows.
+
+    What a training judged itself, it audits on the same corpus.
+    """
+    if result.model.get("gate"):
+        return False
     details = (result.model.get("eraser") or {}).get("details") or {}
     train = (result.data.get("splits") or {}).get("train") or {}
     return bool(gates(result)) and details.get(FITTED_ON) != train.get("digest")

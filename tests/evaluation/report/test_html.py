@@ -280,3 +280,18 @@ def test_an_axis_in_per_cent_shows_no_ranks(audit: AuditResult) -> None:
     grid = layout.cost_grids(replace(audit, rows=(recall, rank)))[0]
     assert [line.label for line in grid.lines] == ["Image → text, R@10", "Image → text, median rank"]
     assert [line.label for line in grid.of_unit("fraction").lines] == ["Image → text, R@10"]
+
+
+@pytest.mark.parametrize(
+    ("model", "elsewhere"),
+    [
+        ({"gate": {"embedding": {"decision": "abstain", "reasons": []}}, "eraser": None}, False),
+        ({"eraser": {"details": {"gate": {"decision": "act"}, "fitted_on": "d1"}}}, False),
+        ({"eraser": {"details": {"gate": {"decision": "act"}, "fitted_on": "d2"}}}, True),
+        ({"eraser": {"details": {"gate": {"decision": "act"}}}}, True),
+        ({"eraser": {"details": {}}}, False),
+    ],
+)
+def test_a_gate_that_judged_other_data_is_said_to_have(model: dict[str, Any], elsewhere: bool) -> None:
+    given = empty(model=model, data={"splits": {"train": {"digest": "d1"}}})
+    assert ("fitted and judged on other data" in render_html(given)) is elsewhere
